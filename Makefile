@@ -1,0 +1,54 @@
+# Everything runs in .venv, made from requirements.lock (pins and hashes) on first use.
+# All paths are relative, so that a checkout in a folder with spaces works too.
+PYTHON ?= python3
+PY := .venv/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+
+.PHONY: demo test lint types wheel facts lock clean
+
+demo: .venv/.ready ## write a page that shows what the software does, and print its path
+	@$(PY) -m deblur_jax demo -o demo --overwrite
+
+test: .venv/.ready ## the whole test suite
+	@$(PY) -m pytest
+
+lint: .venv/.ready
+	@$(PY) -m ruff check . && $(PY) -m ruff format --check .
+
+types: .venv/.ready
+	@$(PY) -m basedpyright deblur_jax
+
+wheel: .venv/.ready ## build the wheel and try it in a clean environment elsewhere
+	@$(PY) tests/wheel_check.py
+
+facts: .venv/.ready ## count the networks' facts anew (deblur_jax/models/facts.json)
+	@$(PY) -m deblur_jax.models.facts
+
+lock: ## renew requirements.lock (needs uv)
+	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
+
+clean:
+	@rm -rf .venv .cache demo build dist *.egg-info
+
+# The dependencies. The environment is made anew whenever the lock changes, and an interrupted
+# installation has no stamp, so it is made anew too. setuptools comes first because a few
+# dependencies exist as source alone and are built with this pinned one, not with a downloaded one.
+.venv/.locked: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "deblur_jax needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@rm -rf .venv && $(PYTHON) -m venv .venv >/dev/null 2>&1 || { \
+	  echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@echo "Installing the pinned dependencies into .venv (once; about a minute) ..."
+	@awk '/^setuptools==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/setuptools.lock
+	@{ $(PIP) install --quiet --require-hashes -r .venv/setuptools.lock && \
+	   $(PIP) install --quiet --require-hashes --no-build-isolation -r requirements.lock; } >.venv/install.log 2>&1 || { \
+	  if grep -qiE 'name resolution|NewConnection|ConnectTimeout|unreachable|connection (refused|broken|reset|error)|No matching distribution' .venv/install.log; \
+	  then echo "The package index cannot be reached: is the network up? (details: .venv/install.log)"; \
+	  else echo "Installing failed: $$(grep -i error .venv/install.log | tail -n 1) (details: .venv/install.log)"; fi >&2; exit 1; }
+	@touch $@
+
+.venv/.ready: .venv/.locked pyproject.toml
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable . >.venv/install.log 2>&1 || { \
+	  echo "Installing deblur_jax failed: $$(tail -n 1 .venv/install.log)" >&2; exit 1; }
+	@touch $@

@@ -1,0 +1,54 @@
+"""The command line: one file per verb. A verb's heavy imports stand inside its `run`.
+
+Exit codes: 0 done; 1 some inputs failed, the others are done; 2 nothing could start; 75 stopped by a
+signal and resumable.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from deblur_jax import __version__
+from deblur_jax.cli import demo, edges, models
+from deblur_jax.errors import UserError
+
+_VERBS = (models, edges, demo)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # One line, and where to read on; argparse would print the whole usage.
+        self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="deblur", description="Image and video deblurring in JAX.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"deblur {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", title="verbs")
+    for module in _VERBS:
+        name = module.__name__.rsplit(".", 1)[1]
+        help_line = (module.__doc__ or "").strip().splitlines()[0]
+        verb = verbs.add_parser(name, help=help_line, description=module.__doc__, allow_abbrev=False)
+        module.add_arguments(verb)
+        verb.set_defaults(run=module.run)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
+    except UserError as error:
+        print(f"deblur {options.verb}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"deblur {options.verb}: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has read enough (| head). Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

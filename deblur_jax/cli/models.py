@@ -1,0 +1,44 @@
+"""List the networks: parameters, operations, receptive field."""
+
+import argparse
+import dataclasses
+import json
+
+from deblur_jax.models import facts
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    style = parser.add_mutually_exclusive_group()
+    style.add_argument("--json", action="store_true", help="print the facts as JSON")
+    style.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+
+
+def run(options: argparse.Namespace) -> int:
+    networks = facts.read()
+    if options.json:
+        print(json.dumps({name: dataclasses.asdict(f) for name, f in networks.items()}, indent=1))
+        return 0
+    rows = [("network", "parameters", "kMAC/pixel", "GMAC at 1280x720", "multiple of", "receptive field", "origin")]
+    for name, f in networks.items():
+        millions, gmac = f"{f.parameters / 1e6:.2f} M", f"{f.gmac(1280, 720):,.1f}"
+        field = f"{f.receptive_field} px"
+        rows.append((name, millions, f"{f.kmac_per_pixel:,.1f}", gmac, str(f.multiple_of), field, f.origin))
+    print(_markdown(rows) if options.markdown else _columns(rows))
+    return 0
+
+
+def _markdown(rows: list[tuple[str, ...]]) -> str:
+    header, *body = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([header, f"|---|{'---:|' * (len(rows[0]) - 2)}---|", *body])
+
+
+def _columns(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    last = len(widths) - 1
+    return "\n".join(
+        "  ".join(
+            cell if i == last else cell.ljust(w) if i == 0 else cell.rjust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )

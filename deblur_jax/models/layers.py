@@ -1,0 +1,201 @@
+"""The pieces that networks share.
+
+Each operation has the lowering that is fastest on the platform it is compiled for: the compiler chooses,
+there is no switch to set.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = [
+    "Conv",
+    "DepthwiseConv",
+    "Pointwise",
+    "ResidualBlock",
+    "area_mean",
+    "crop",
+    "depth_to_space",
+    "depthwise",
+    "pad_to_multiple",
+    "pointwise",
+    "pyramid",
+    "space_to_depth",
+]
+
+Dtype = jnp.dtype | type
+
+
+def _initializer(gain: float):
+    """He et al. 2015, the variance times `gain`."""
+    return nn.initializers.variance_scaling(2.0 * gain, "fan_in", "truncated_normal")
+
+
+# --- Sizes and resolutions -------------------------------------------------------------------------------
+
+
+def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "b H W c"]:
+    """Pads below and to the right by reflection until both sides are multiples; nothing if they are.
+
+    Pictures smaller than the padding are reflected to and fro; a single row or column is repeated.
+    """
+    bottom, right = -x.shape[1] % multiple, -x.shape[2] % multiple
+    if bottom == 0 and right == 0:
+        return x
+    return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="reflect")
+
+
+def crop(x: Float[Array, "b H W c"], height: int, width: int) -> Float[Array, "b h w c"]:
+    """The upper left part."""
+    return x[:, :height, :width]
+
+
+def area_mean(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h/{factor} w/{factor} c"]:
+    """Mean over blocks of factor x factor pixels."""
+    b, h, w, c = x.shape
+    return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))
+
+
+def pyramid(x: Float[Array, "b h w c"], scales: int) -> tuple[Float[Array, "b _h _w c"], ...]:
+    """The picture at full, half, quarter ... size by area means, reflected where a block is cut short."""
+    h, w = x.shape[1:3]
+    padded = pad_to_multiple(x, 2 ** (scales - 1))
+    levels = [padded if s == 0 else area_mean(padded, 2**s) for s in range(scales)]
+    return tuple(crop(level, -(-h // 2**s), -(-w // 2**s)) for s, level in enumerate(levels))
+
+
+# Named jits stay one equation in a jaxpr, so that exporters find them. Channel order: row, column, channel
+# (ONNX calls it DCR); PyTorch's pixel shuffle has channel, row, column, see `torch_weights`.
+
+
+@functools.partial(jax.jit, static_argnames="factor")
+def depth_to_space(x: Float[Array, "b h w d"], factor: int) -> Float[Array, "b H W c"]:
+    """Pixel shuffle: factor x factor groups of channels become blocks of pixels."""
+    b, h, w, d = x.shape
+    blocks = x.reshape(b, h, w, factor, factor, d // factor**2)
+    return blocks.swapaxes(2, 3).reshape(b, h * factor, w * factor, d // factor**2)
+
+
+@functools.partial(jax.jit, static_argnames="factor")
+def space_to_depth(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H W d"]:
+    """The inverse of `depth_to_space`."""
+    b, h, w, c = x.shape
+    blocks = x.reshape(b, h // factor, factor, w // factor, factor, c)
+    return blocks.swapaxes(2, 3).reshape(b, h // factor, w // factor, factor**2 * c)
+
+
+# --- Convolutions ----------------------------------------------------------------------------------------
+
+
+def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Array:
+    # Explicit symmetric padding: at stride 2, "SAME" would put the odd pixel on the other side.
+    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
+    )
+
+
+def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]) -> Float[Array, "b h w c"]:
+    """Each channel with its own odd-sized kernel. On a CPU as a sum of shifted products (36 times faster)."""
+
+    def shifted_products(x, kernel):
+        size, (h, w) = kernel.shape[0], x.shape[1:3]
+        r = size // 2
+        padded = jnp.pad(x, ((0, 0), (r, r), (r, r), (0, 0)))
+        total = jnp.zeros_like(x)
+        for i in range(size):
+            for j in range(size):
+                total += padded[:, i : i + h, j : j + w] * kernel[i, j, 0]
+        return total
+
+    def convolution(x, kernel):
+        return _convolve(x, kernel, groups=x.shape[-1])
+
+    return jax.lax.platform_dependent(x, kernel, cpu=shifted_products, default=convolution)
+
+
+def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c d"]) -> Float[Array, "b h w d"]:
+    """1x1 convolution; on a CPU as a matrix product (twice as fast)."""
+
+    def product(x, kernel):
+        return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
+
+    return jax.lax.platform_dependent(x, kernel, cpu=product, default=_convolve)
+
+
+class Conv(nn.Module):
+    """Dense convolution of an odd size with zero padding and a bias; parameters are float32."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    gain: float = 1.0  # scales the variance of the initial kernel
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W d"]:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _initializer(self.gain), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x, kernel, bias = (v.astype(self.dtype) for v in (x, kernel, bias))
+        convolved = pointwise(x, kernel) if self.size == self.stride == 1 else _convolve(x, kernel, self.stride)
+        return convolved + bias
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), without normalisation; the branch starts small so that deep stacks train."""
+
+    features: int
+    size: int = 3
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+        y = nn.relu(Conv(self.features, self.size, dtype=self.dtype, name="conv1")(x))
+        return x + Conv(self.features, self.size, gain=0.01, dtype=self.dtype, name="conv2")(y)
+
+
+class RepConv(nn.Module):
+    """A 3x3 convolution learned as a sum of branches: 3x3, 1x1, 1x1 then 3x3, and identity.
+
+    All are linear, so their sum *is* one 3x3 kernel, which is put together from the parameters before
+    the picture is touched: training costs hardly more than the plain convolution, and `merged` gives
+    that kernel for good.
+    """
+
+    features: int
+    expansion: int = 2  # width of the 1x1-then-3x3 branch, in input channels
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
+        channels, inner = x.shape[-1], self.expansion * x.shape[-1]
+        shapes = {
+            "kernel": (3, 3, channels, self.features),
+            "point": (1, 1, channels, self.features),
+            "expand": (1, 1, channels, inner),
+            "squeeze": (3, 3, inner, self.features),
+        }
+        # The branches share the variance that one convolution would have; beside an identity they start small.
+        gain = 0.1 if channels == self.features else 1 / 3
+        params = {
+            name: self.param(name, _initializer(1.0 if name == "expand" else gain), shape, jnp.float32)
+            for name, shape in shapes.items()
+        }
+        params["bias"] = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        kernel, bias = (v.astype(self.dtype) for v in self.merged(params).values())
+        return _convolve(x.astype(self.dtype), kernel) + bias
+
+    @staticmethod
+    def merged(params: dict[str, Array]) -> dict[str, Array]:
+        """The parameters of the equal plain `Conv`."""
+        kernel = params["kernel"] + jnp.einsum(
+            "cm,klmd->klcd", params["expand"][0, 0], params["squeeze"], precision="highest"
+        )
+        centre = params["point"][0, 0]
+        if centre.shape[0] == centre.shape[1]:
+            centre = centre + jnp.eye(centre.shape[0])
+        return {"kernel": kernel.at[1, 1].add(centre), "bias": params["bias"]}

@@ -1,0 +1,56 @@
+"""Every network by name. The one table; `facts.json` beside it holds what `facts.py` counted and measured."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from deblur_jax.errors import UserError
+from deblur_jax.models import layers
+from deblur_jax.models.deepdeblur import DeepDeblur, DeepDeblurConfig
+from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
+from deblur_jax.models.nano import Nano, NanoConfig, merge
+
+_NAH = "after Nah et al. 2017, arXiv:1612.02177"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """How to make a network. `merge` turns trained parameters into those of `deployed()`."""
+
+    module: type[nn.Module]
+    config: Any
+    origin: str
+    merge: Callable[[dict], dict] = lambda params: params
+
+    def training(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
+        """The network as it is trained."""
+        return self.module(self.config, dtype=dtype)
+
+    def deployed(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
+        """The network as it is shipped and run; its parameters are `merge(trained parameters)`."""
+        merged = getattr(self.config, "merged", lambda: self.config)
+        return self.module(merged(), dtype=dtype)
+
+
+NETWORKS: dict[str, Network] = {
+    "nano": Network(Nano, NanoConfig.nano(), "ours", merge),
+    "small": Network(MultiScale, MultiScaleConfig.small(), _NAH),
+    "medium": Network(MultiScale, MultiScaleConfig.medium(), _NAH),
+    "large": Network(MultiScale, MultiScaleConfig.large(), _NAH),
+    "small_uniform": Network(MultiScale, MultiScaleConfig.small_uniform(), _NAH),
+    "medium_uniform": Network(MultiScale, MultiScaleConfig.medium_uniform(), _NAH),
+    "large_uniform": Network(MultiScale, MultiScaleConfig.large_uniform(), _NAH),
+    "deepdeblur": Network(DeepDeblur, DeepDeblurConfig.official(), "Nah et al. 2017, arXiv:1612.02177"),
+}
+
+
+def get(name: str) -> Network:
+    if name not in NETWORKS:
+        near = difflib.get_close_matches(name, NETWORKS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NETWORKS)}"
+        raise UserError(f"no network is called {name!r}; {hint}")
+    return NETWORKS[name]

@@ -1,0 +1,19 @@
+"""Named tensors in safetensors files."""
+
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from deblur_jax.errors import UserError
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """All tensors of a safetensors file by name."""
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a whole safetensors file ({error})") from None
