@@ -21,16 +21,19 @@ _TAPS = gaussian_taps(1.5, _WINDOW // 2)
 _K1, _K2 = 0.01, 0.03
 
 
+@jax.jit
 def mse(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """Mean squared error."""
     return jnp.mean((a.astype(jnp.float32) - b.astype(jnp.float32)) ** 2, axis=(1, 2, 3))
 
 
+@jax.jit
 def psnr(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """Peak signal-to-noise ratio in dB, of all channels together; infinite for equal pictures."""
     return -10.0 * jnp.log10(mse(a, b))
 
 
+@jax.jit
 def ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array, " b"]:
     """Structural similarity (Wang et al. 2004): window as above, mean over channels and the valid region.
 
@@ -59,6 +62,7 @@ def _band(size: int) -> np.ndarray:
     return band
 
 
+@jax.jit
 def ssim_gopro_matlab(a: Float[Array, "b h w 3"], b: Float[Array, "b h w 3"]) -> Float[Array, " b"]:
     """SSIM as tables on GoPro report it: MATLAB's `ssim` called on an RGB array, which takes it for a volume.
 
@@ -69,9 +73,7 @@ def ssim_gopro_matlab(a: Float[Array, "b h w 3"], b: Float[Array, "b h w 3"]) ->
     def window_means(z):
         for axis in (1, 2, 3):
             # As a matrix too: the repeated border is folded into its first and last column.
-            z = jnp.moveaxis(
-                jnp.tensordot(_band_repeated(z.shape[axis]), z, (1, axis), precision="highest"), 0, axis
-            )
+            z = jnp.moveaxis(jnp.tensordot(_band_repeated(z.shape[axis]), z, (1, axis), precision="highest"), 0, axis)
         return z
 
     mean_x, mean_y = window_means(x), window_means(y)

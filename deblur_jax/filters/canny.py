@@ -1,5 +1,7 @@
 """Canny's edge detector (Canny 1986), bit for bit as OpenCV computes it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int32
@@ -9,6 +11,7 @@ from deblur_jax.filters.grey import grey_8bit
 _TAN_22 = 13573  # tan(22.5 degrees) in 15-bit fixed point; tan(67.5 degrees) is this plus 2
 
 
+@functools.partial(jax.jit, static_argnames=("low", "high", "l2"))
 def canny(
     x: Float[Array, "*b h w c"], *, low: float = 100.0, high: float = 200.0, l2: bool = False
 ) -> Bool[Array, "*b h w"]:

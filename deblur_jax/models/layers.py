@@ -180,7 +180,7 @@ class RepConv(nn.Module):
             "squeeze": (3, 3, inner, self.features),
         }
         # The branches share the variance that one convolution would have; beside an identity they start small.
-        gain = 0.1 if channels == self.features else 1 / 3
+        gain = 0.01 if channels == self.features else 1 / 3
         params = {
             name: self.param(name, _initializer(1.0 if name == "expand" else gain), shape, jnp.float32)
             for name, shape in shapes.items()

@@ -104,7 +104,7 @@ class MultiScale(nn.Module):
         features = layers.Conv(c.widths[s], name=f"{name}_head", **conv)(jnp.concatenate(inputs, -1))
         for b in range(c.blocks[s]):
             features = layers.ResidualBlock(c.widths[s], name=f"{name}_block{b}", **conv)(features)
-        tail = layers.Conv(3, name=f"{name}_tail", gain=0.01, **conv)(features).astype(jnp.float32)
+        tail = layers.Conv(3, name=f"{name}_tail", gain=1e-4, **conv)(features).astype(jnp.float32)
         return tail + (picture if c.global_residual else 0.5), features
 
     def _up(

@@ -64,10 +64,10 @@ class Nano(nn.Module):
             x = layers.Conv(c.widths[level + 1], stride=2, dtype=self.dtype, name=f"down{level}_out")(nn.relu(x))
         x = self._stack("middle", c.middle_blocks, x)
         for level, blocks in reversed(list(enumerate(c.up_blocks))):
-            x = layers.Conv(4 * c.widths[level], size=1, dtype=self.dtype, name=f"up{level}_in")(nn.relu(x))
+            x = layers.Conv(4 * c.widths[level], size=1, gain=0.5, dtype=self.dtype, name=f"up{level}_in")(nn.relu(x))
             x = self._stack(f"up{level}", blocks, layers.depth_to_space(x, 2) + skips[level])
         # The sum over the branches is linear: no ReLU before the last layer, which starts small.
-        x = layers.Conv(3 * c.unshuffle**2, gain=0.01, dtype=self.dtype, name="tail")(x)
+        x = layers.Conv(3 * c.unshuffle**2, gain=1e-4, dtype=self.dtype, name="tail")(x)
         restored = padded + layers.depth_to_space(x.astype(jnp.float32), c.unshuffle)
         restored = layers.crop(restored, h, w)
         return (restored,) if train else restored
@@ -85,6 +85,4 @@ class Nano(nn.Module):
 
 def merge(params: dict) -> dict:
     """Parameters of the network with branches -> parameters of the equal one without (`config.merged()`)."""
-    return {
-        name: layers.RepConv.merged(layer) if "squeeze" in layer else dict(layer) for name, layer in params.items()
-    }
+    return {name: layers.RepConv.merged(layer) if "squeeze" in layer else dict(layer) for name, layer in params.items()}

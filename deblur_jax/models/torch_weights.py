@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
@@ -37,7 +38,7 @@ def convolutions(
             value = value.transpose(2, 3, 1, 0)
         if value.shape != leaf.shape:
             misshapen.append(f"{name} {value.shape} instead of {leaf.shape}")
-        tree[path] = value
+        tree[path] = jnp.asarray(value)
     unexpected = sorted(set(state) - used)
     problems = [
         f"{len(entries)} {kind} ({', '.join(entries[:3])}{', ...' if len(entries) > 3 else ''})"

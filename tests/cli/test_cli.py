@@ -1,0 +1,134 @@
+"""The command as a process: what it prints, where, and its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from deblur_jax import __version__, samples
+from deblur_jax.models import zoo
+
+
+def deblur(*arguments, **options):
+    command = [sys.executable, "-m", "deblur_jax", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
+
+
+def one_line(result):
+    """The one line that a user's mistake gets."""
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["edges", "--help"]])
+def test_help_and_models_import_neither_jax_nor_numpy(arguments):
+    """What makes them start at once; a time would be noise."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.argv = ['deblur', *{arguments!r}]\n"
+        "try: runpy.run_module('deblur_jax', run_name='__main__')\n"
+        "except SystemExit as stop: code = stop.code\n"
+        "sys.exit(f'imported {heavy}' if (heavy := {'jax', 'flax', 'numpy', 'cv2'} & set(sys.modules)) else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_version():
+    assert deblur("--version").stdout == f"deblur {__version__}\n"
+
+
+def test_models_lists_every_network_in_three_forms():
+    plain, markdown, facts = (deblur("models", *form).stdout for form in ([], ["--markdown"], ["--json"]))
+    assert [line.split()[0] for line in plain.splitlines()[1:]] == list(zoo.NETWORKS)
+    assert [line.split()[1] for line in markdown.splitlines()[2:]] == list(zoo.NETWORKS)
+    assert list(json.loads(facts)) == list(zoo.NETWORKS)
+
+
+def test_the_readmes_table_is_the_commands():
+    readme = (samples.PICTURES[0].parents[2] / "README.md").read_text()
+    assert deblur("models", "--markdown").stdout in readme
+
+
+def test_a_reader_that_leaves_early_is_no_error():
+    done = subprocess.run(
+        f"'{sys.executable}' -m deblur_jax models --json | head -n 1; exit ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "required"),
+        (["models", "--jsn"], "unrecognized arguments: --jsn"),
+        (["restre"], "invalid choice: 'restre'"),
+        (["edges"], "required: picture, -o/--output"),
+        (["edges", "no.png", "-o", "out.png"], "no.png: No such file or directory"),
+        (["edges", ".", "-o", "out.png"], "Is a directory"),
+        (["edges", "empty.png", "-o", "out.png"], "empty.png: the file is empty"),
+        (["edges", "text.png", "-o", "out.png"], "text.png: not a picture"),
+        (["edges", "float.tiff", "-o", "out.png"], "float.tiff: pixels of type float32 are not supported"),
+        (["edges", "good.png", "-o", "good.png"], "good.png: exists already; --overwrite replaces it"),
+        (["edges", "good.png", "-o", "no/out.png"], "no: no such directory"),
+        (["edges", "good.png", "-o", "."], "is a directory"),
+        (["edges", "good.png", "-o", "out.xyz"], "cannot write .xyz"),
+        (["edges", "good.png", "-o", "out.png", "--thresholds", "9", "3"], "0 <= LOW <= HIGH"),
+        (["edges", "good.png", "-o", "out.png", "--method", "prewitt"], "invalid choice: 'prewitt'"),
+        (["demo", "-o", "text.png"], "text.png: cannot be made"),
+        (["demo", "-o", "page"], "index.html: exists already"),
+        (["demo", "--steps", "0"], "--steps must be at least 1"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_2(tmp_path, arguments, message):
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("this is no picture")
+    cv2.imwrite(str(tmp_path / "good.png"), np.zeros((4, 4, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "float.tiff"), np.zeros((4, 4, 3), np.float32))
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").touch()
+    before = sorted(tmp_path.rglob("*"))
+    assert message in one_line(deblur(*arguments, cwd=tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_truncated_picture_is_refused(tmp_path):
+    whole = samples.PICTURES[0].read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[:200])
+    assert "cut.jpg: not a picture" in one_line(deblur("edges", "cut.jpg", "-o", "out.png", cwd=tmp_path))
+
+
+@pytest.mark.parametrize("method", ["canny", "sobel", "laplacian"])
+def test_edges_of_a_photograph(tmp_path, method):
+    done = deblur("edges", samples.PICTURES[1], "-o", tmp_path / "edges.png", "--method", method)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'edges.png'}\n"
+    edges = cv2.imread(str(tmp_path / "edges.png"), cv2.IMREAD_UNCHANGED)
+    assert edges.shape == cv2.imread(str(samples.PICTURES[1])).shape[:2]
+    if method == "canny":
+        picture = cv2.cvtColor(cv2.imread(str(samples.PICTURES[1])), cv2.COLOR_BGR2GRAY)
+        np.testing.assert_array_equal(edges, cv2.Canny(picture, 100, 200))
+    assert edges.any()
+    assert sorted(os.listdir(tmp_path)) == ["edges.png"]
+
+
+def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
+    done = deblur("demo", "-o", tmp_path, "--steps", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{tmp_path / 'index.html'}\n"
+    page = (tmp_path / "index.html").read_text()
+    assert page.count("<img src='data:image/") == 8 * len(samples.PICTURES) + 3
+    assert "http" not in page
+    assert all(name in page for name in zoo.NETWORKS)

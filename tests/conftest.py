@@ -1,0 +1,49 @@
+"""What all tests need. The devices must be forced before JAX starts."""
+
+import os
+
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deblur_jax import samples
+from deblur_jax.restore import read_image
+
+
+@pytest.fixture(scope="session")
+def photo() -> jax.Array:
+    """A batch of one real photograph, 96x131 pixels."""
+    return jnp.asarray(read_image(samples.PICTURES[-1])[None, 200:296, 300:431])
+
+
+@pytest.fixture
+def noise():
+    """Uniform noise of a given shape."""
+    return lambda *shape, seed=0: jax.random.uniform(jax.random.key(seed), shape, jnp.float32)
+
+
+@pytest.fixture
+def initialise():
+    """A module's own initial variables. (The rbg generator: threefry takes 20 s to compile for a few layers.)"""
+    return lambda module, x, seed=0: jax.jit(module.init)(jax.random.key(seed, impl="rbg"), x)
+
+
+@pytest.fixture
+def random_variables():
+    """Variables for a module without running its initialisers, which would take seconds to compile."""
+
+    def fill(module, *, seed=0, scale=1.0):
+        generator = np.random.default_rng(seed)
+        shapes = jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32))
+
+        def draw(leaf):
+            fan_in = max(1, np.prod(leaf.shape[:-1]))
+            return jnp.asarray(scale * generator.normal(size=leaf.shape) / np.sqrt(fan_in), leaf.dtype)
+
+        return jax.tree.map(draw, shapes)
+
+    return fill
