@@ -50,7 +50,8 @@ def ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array,
         z = jnp.einsum("oh,bhwc->bowc", rows, z, precision="highest")
         return jnp.einsum("ow,bhwc->bhoc", columns, z, precision="highest")
 
-    return dm_pix.ssim(a.astype(jnp.float32), b.astype(jnp.float32), k1=_K1, k2=_K2, filter_fn=window_means)
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    return jnp.asarray(dm_pix.ssim(a, b, k1=_K1, k2=_K2, filter_fn=window_means))
 
 
 @functools.cache

@@ -5,6 +5,7 @@ import base64
 import html
 import time
 from pathlib import Path
+from typing import Any
 
 _STEPS, _BATCH, _CROP, _SIGMA = 300, 8, 64, 1.6
 
@@ -111,7 +112,7 @@ def _learning(steps: int) -> str:
     @jax.jit
     def step(variables, state, sharp):
         def loss(variables):
-            estimates = module.apply(variables, filters.gaussian_blur(sharp, sigma=_SIGMA), train=True)
+            estimates: Any = module.apply(variables, filters.gaussian_blur(sharp, sigma=_SIGMA), train=True)
             return losses.objective(estimates, (sharp,), weights={"l1": 1.0, "ssim": 0.1})[0]
 
         value, gradients = jax.value_and_grad(loss)(variables)
@@ -129,7 +130,8 @@ def _learning(steps: int) -> str:
 
     sharp = jnp.asarray(unseen[None, :512, :512])
     blurred = filters.gaussian_blur(sharp, sigma=_SIGMA)
-    restored = jnp.clip(network.deployed().apply({"params": network.merge(variables["params"])}, blurred), 0, 1)
+    restored: Any = network.deployed().apply({"params": network.merge(variables["params"])}, blurred)
+    restored = jnp.clip(restored, 0.0, 1.0)
     figures = []
     for name, picture in (("blurred", blurred), ("Nano", restored), ("sharp", sharp)):
         psnr = "" if picture is sharp else f", PSNR {float(metrics.psnr(picture, sharp)[0]):.2f} dB"

@@ -1,4 +1,4 @@
-"""Picture filters: pure, jitted-friendly, on batches of pictures `(... h w c)` in [0, 1].
+"""Picture filters: pure, jitted, on batches of pictures `(... h w c)` in [0, 1].
 
 Border rule, unless a function says otherwise: reflection without repeating the edge pixel, as OpenCV.
 """

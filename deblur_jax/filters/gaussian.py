@@ -1,5 +1,7 @@
 """Gaussian blur, separable."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ def gaussian_taps(sigma: float, radius: int) -> np.ndarray:
     return taps / taps.sum()
 
 
+@functools.partial(jax.jit, static_argnames=("sigma", "truncate", "border"))
 def gaussian_blur(
     x: Float[Array, "*b h w c"], *, sigma: float, truncate: float = 4.0, border: str = "reflect"
 ) -> Float[Array, "*b h w c"]:

@@ -1,5 +1,6 @@
 """Sobel and Laplacian: first and second derivatives on a 3x3 neighbourhood."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt8
 
@@ -25,12 +26,14 @@ def _smoothed(x: Array, axis: int) -> Array:
     return before + 2 * x + after
 
 
+@jax.jit
 def sobel(x: Float[Array, "*b h w c"]) -> tuple[Float[Array, "*b h w c"], Float[Array, "*b h w c"]]:
     """Horizontal and vertical derivative, each channel on its own (`cv2.Sobel`, kernel size 3)."""
     rows, columns = x.ndim - 3, x.ndim - 2
     return _difference(_smoothed(x, rows), columns), _difference(_smoothed(x, columns), rows)
 
 
+@jax.jit
 def sobel_magnitude(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Length of the Sobel gradient; its own gradient is zero, not NaN, where the picture is flat."""
     dx, dy = sobel(x)
@@ -39,6 +42,7 @@ def sobel_magnitude(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     return jnp.where(flat, 0.0, jnp.sqrt(jnp.where(flat, 1.0, squared)))
 
 
+@jax.jit
 def sobel_edges(x: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w"]:
     """Sobel magnitude of the 8-bit grey picture, stretched from its own least to greatest value to 0..255.
 
@@ -50,6 +54,7 @@ def sobel_edges(x: Float[Array, "*b h w c"]) -> UInt8[Array, "*b h w"]:
     return jnp.rint((magnitude - least) * (255.0 / jnp.where(span > 0, span, 1.0))).astype(jnp.uint8)
 
 
+@jax.jit
 def laplacian(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h w c"]:
     """Sum of the four neighbours minus four times the pixel (`cv2.Laplacian`, kernel size 1)."""
     up, down = _reflected(x, x.ndim - 3)

@@ -1,5 +1,6 @@
 """Grey scale and 8 bits, to the bit as OpenCV has them."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int32, UInt8
 
@@ -8,17 +9,20 @@ _LUMA = (0.299, 0.587, 0.114)
 _LUMA_15BIT = (9798, 19235, 3735)
 
 
+@jax.jit
 def to_8bit(x: Float[Array, "..."]) -> UInt8[Array, "..."]:
     """[0, 1] to 0..255, rounded and clipped."""
     return jnp.rint(jnp.clip(x, 0.0, 1.0) * 255.0).astype(jnp.uint8)
 
 
+@jax.jit
 def grey(x: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:
     """Luma of an RGB picture, as a picture with one channel."""
     r, g, b = (x[..., i : i + 1] for i in range(3))
     return _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
 
 
+@jax.jit
 def grey_8bit(x: Float[Array, "*b h w c"]) -> Int32[Array, "*b h w"]:
     """The 8-bit grey values 0..255 of an RGB or grey picture, as OpenCV computes them from 8-bit RGB."""
     values = to_8bit(x).astype(jnp.int32)

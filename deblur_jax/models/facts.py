@@ -62,15 +62,16 @@ def count_macs(closed_jaxpr) -> int:
 
     total = 0
     for equation in closed_jaxpr.eqns:
-        output = equation.outvars[0].aval if equation.outvars else None
         match equation.primitive.name:
             case "conv_general_dilated":
                 kernel, spec = equation.invars[1].aval.shape, equation.params["dimension_numbers"].rhs_spec
                 per_output = math.prod(kernel) // kernel[spec[0]]
-                total += math.prod(output.shape) * per_output
+                total += math.prod(equation.outvars[0].aval.shape) * per_output
             case "dot_general":
                 contracted = equation.params["dimension_numbers"][0][0]
-                total += math.prod(output.shape) * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+                total += math.prod(equation.outvars[0].aval.shape) * math.prod(
+                    equation.invars[0].aval.shape[i] for i in contracted
+                )
             case "while" | "scan":
                 # A loop's length multiplies what is in it; no network has one, so nobody has counted right yet.
                 raise ValueError(f"cannot count the operations of a {equation.primitive.name}")

@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 __all__ = [
     "Conv",
-    "DepthwiseConv",
-    "Pointwise",
+    "RepConv",
     "ResidualBlock",
     "area_mean",
     "crop",

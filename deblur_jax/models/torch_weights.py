@@ -1,6 +1,7 @@
 """PyTorch state dicts of convolutional networks -> parameter trees."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import jax.numpy as jnp
 import numpy as np
@@ -23,7 +24,7 @@ def convolutions(
     Missing, unexpected and misshapen entries are an error that names the first few of each.
     """
     missing, misshapen, used, tree = [], [], set(), {}
-    for path, leaf in flatten_dict(expected, sep="/").items():
+    for path, leaf in cast(dict[str, Any], flatten_dict(expected, sep="/")).items():
         layer, kind = path.rsplit("/", 1)
         name = f"{names[layer]}.{'weight' if kind == 'kernel' else kind}"
         used.add(name)

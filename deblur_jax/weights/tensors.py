@@ -12,8 +12,9 @@ from deblur_jax.errors import UserError
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
     """All tensors of a safetensors file by name."""
     try:
-        return load_file(path)
+        with open(path, "rb"):  # safetensors' own error does not say why a file cannot be opened
+            return load_file(path)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or 'cannot be read'}") from None
+        raise UserError(f"{path}: {error.strerror or error}") from None
     except SafetensorError as error:
         raise UserError(f"{path}: not a whole safetensors file ({error})") from None
