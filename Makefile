@@ -43,7 +43,7 @@ clean:
 	@awk '/^setuptools==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/setuptools.lock
 	@{ $(PIP) install --quiet --require-hashes -r .venv/setuptools.lock && \
 	   $(PIP) install --quiet --require-hashes --no-build-isolation -r requirements.lock; } >.venv/install.log 2>&1 || { \
-	  if grep -qiE 'name resolution|NewConnection|ConnectTimeout|unreachable|connection (refused|broken|reset|error)|No matching distribution' .venv/install.log; \
+	  if grep -qiE 'name resolution|NewConnection|ConnectTimeout|unreachable|connection (refused|broken|reset|error)' .venv/install.log; \
 	  then echo "The package index cannot be reached: is the network up? (details: .venv/install.log)"; \
 	  else echo "Installing failed: $$(grep -i error .venv/install.log | tail -n 1) (details: .venv/install.log)"; fi >&2; exit 1; }
 	@touch $@

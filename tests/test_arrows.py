@@ -9,13 +9,14 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "deblur_jax"
 
 # A room may import those named here and itself; `errors` is open to all.
-_LEAVES = {"filters", "metrics", "losses", "models"}
+_LEAVES = {"filters", "metrics", "losses", "models", "blur"}
 MAY_IMPORT = {
     "errors": set(),
     "filters": set(),
     "metrics": {"filters"},
     "losses": {"filters", "metrics"},
     "models": {"filters"},
+    "blur": {"filters"},
     "weights": _LEAVES,
     "samples": _LEAVES,
     "restore": _LEAVES | {"weights", "samples"},
