@@ -6,11 +6,13 @@ import subprocess
 import sys
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deblur_jax import __version__, samples
+from deblur_jax import __version__, blur, samples
 from deblur_jax.models import zoo
+from deblur_jax.restore import read_image, write_image
 
 
 def deblur(*arguments, **options):
@@ -26,7 +28,7 @@ def one_line(result):
     return result.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["edges", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["models"], ["edges", "--help"], ["blur", "--help"]])
 def test_help_and_models_import_neither_jax_nor_numpy(arguments):
     """What makes them start at once; a time would be noise."""
     program = (
@@ -87,6 +89,13 @@ def test_a_reader_that_leaves_early_is_no_error():
         (["edges", "good.png", "-o", "out.xyz"], "cannot write .xyz"),
         (["edges", "good.png", "-o", "out.png", "--thresholds", "9", "3"], "0 <= LOW <= HIGH"),
         (["edges", "good.png", "-o", "out.png", "--method", "prewitt"], "invalid choice: 'prewitt'"),
+        (["blur", "good.png", "-o", "out.png", "--kind", "wobble"], "invalid choice: 'wobble'"),
+        (["blur", "good.png", "-o", "out.png", "--extent", "0"], "--extent must be above 0"),
+        (["blur", "good.png", "-o", "out.png", "--extent", "nan"], "--extent must be above 0"),
+        (["blur", "good.png", "-o", "out.png", "--jpeg", "0"], "--jpeg must be from 1 to 100"),
+        (["blur", "good.png", "-o", "out.png", "--photons", "0"], "--photons must be at least 1"),
+        (["blur", "good.png", "-o", "out.png", "--kernel-out", "out.png"], "both the picture and the kernel"),
+        (["blur", "good.png", "-o", "good.png"], "good.png: exists already"),
         (["demo", "-o", "text.png"], "text.png: cannot be made"),
         (["demo", "-o", "page"], "index.html: exists already"),
         (["demo", "--steps", "0"], "--steps must be at least 1"),
@@ -122,6 +131,51 @@ def test_edges_of_a_photograph(tmp_path, method):
         np.testing.assert_array_equal(edges, cv2.Canny(picture, 100, 200))
     assert edges.any()
     assert sorted(os.listdir(tmp_path)) == ["edges.png"]
+
+
+KINDS = ["line", "shake", "defocus", "aperture", "gaussian", "anisotropic"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_blurring_is_the_forward_model_in_linear_light(tmp_path, kind):
+    """What is written is the picture convolved with the kernel that is written, to the rounding of both."""
+    photo = np.rint(255 * read_image(samples.PICTURES[1])[200:300, 300:420]).astype(np.uint8)
+    write_image(tmp_path / "in.png", photo)
+    files = ("in.png", "-o", "out.png", "--kernel-out", "kernel.png")
+    done = deblur("blur", *files, "--kind", kind, "--extent", "9", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "out.png\nkernel.png\n"), done.stderr
+    kernel = cv2.imread(str(tmp_path / "kernel.png"), cv2.IMREAD_UNCHANGED) / 255
+    light = blur.srgb_to_linear(jnp.asarray(photo / 255.0, jnp.float32))
+    expected = np.asarray(blur.linear_to_srgb(blur.convolve(light[None], jnp.asarray(kernel / kernel.sum())[None])))[0]
+    np.testing.assert_allclose(read_image(tmp_path / "out.png"), expected, atol=2.5 / 255)
+    assert np.abs(expected - photo / 255).max() > 0.05
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
+    options = ("--noise", "0.01", "--jpeg", "80")
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        done = deblur("blur", samples.PICTURES[0], "-o", tmp_path / f"{name}.png", "--seed", seed, *options)
+        assert done.returncode == 0, done.stderr
+    a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_a_sheet_of_all_kinds(tmp_path):
+    done = deblur("blur", samples.PICTURES[1], "-o", tmp_path / "sheet.png", "--sheet")
+    assert done.returncode == 0, done.stderr
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    cells = [cell for row in np.split(sheet, 2) for cell in np.split(row, 4, axis=1)]
+    sharpness = [cv2.Laplacian(cell[36:-110, 6:-110], cv2.CV_64F).var() for cell in cells]
+    assert min(sharpness[1:-1]) > 0
+    assert max(sharpness[1:-1]) < sharpness[0] / 2
+
+
+def test_the_smallest_pictures_are_blurred_too(tmp_path):
+    for size in ((1, 1), (1, 50), (3, 2)):
+        write_image(tmp_path / "in.png", np.full((*size, 3), 100, np.uint8), overwrite=True)
+        done = deblur("blur", tmp_path / "in.png", "-o", tmp_path / "out.png", "--overwrite")
+        assert done.returncode == 0, done.stderr
+        np.testing.assert_allclose(read_image(tmp_path / "out.png") * 255, 100, atol=1)
 
 
 def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
