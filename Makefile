@@ -39,7 +39,7 @@ clean:
 	  echo "deblur_jax needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | tail -n 1). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	@rm -rf .venv && $(PYTHON) -m venv .venv >/dev/null 2>&1 || { \
 	  echo "'$(PYTHON) -m venv' does not work here. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
-	@echo "Installing the pinned dependencies into .venv (once; about a minute) ..."
+	@echo "Installing the pinned dependencies into .venv (once; two to three minutes) ..."
 	@awk '/^setuptools==/ {on=1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/setuptools.lock
 	@{ $(PIP) install --quiet --require-hashes -r .venv/setuptools.lock && \
 	   $(PIP) install --quiet --require-hashes --no-build-isolation -r requirements.lock; } >.venv/install.log 2>&1 || { \

@@ -86,6 +86,16 @@ def objective(
     scale_weights = [1.0] * len(estimates) if scale_weights is None else list(scale_weights)
     if len(scale_weights) != len(estimates) or sum(scale_weights) <= 0:
         raise UserError(f"{len(estimates)} scales need as many weights with a positive sum, not {scale_weights}")
+    for estimate, target in zip(estimates, targets, strict=True):
+        if estimate.shape != target.shape:  # never broadcast: a wrong target would give a plausible loss
+            raise ValueError(f"an estimate of shape {estimate.shape} but a target of {target.shape}")
+    smallest = min(min(target.shape[1:3]) for target in targets)
+    if weights.get("ssim") and smallest < 11:
+        finest = min(targets[0].shape[1:3])
+        raise UserError(
+            f"the SSIM loss needs 11 pixels at every scale; crops of {finest} leave {smallest} at the coarsest: "
+            f"take crops of at least {11 * 2 ** (len(targets) - 1)}, or weight 0"
+        )
     shares = [w / sum(scale_weights) for w in scale_weights]
 
     parts = {

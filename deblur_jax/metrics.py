@@ -42,8 +42,10 @@ def ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array,
     """
     if min(a.shape[1:3]) < _WINDOW:
         raise ValueError(f"SSIM needs pictures of at least {_WINDOW}x{_WINDOW} pixels, these are {a.shape[1:3]}")
-    # Filtering by two banded matrices is 5 times faster on a CPU than dm_pix's convolution, 9 times with
-    # the gradient. float32 always: gradients in bf16 point elsewhere.
+    # Two banded matrices instead of dm_pix's convolution. On two CPU cores, 8 crops of 256x256: 0.15 of its
+    # time, 0.11 with the gradient; one 1280x720 frame: 0.5 and 0.44. (A sum of shifted pictures is faster still
+    # on the frame, 0.25, but its gradient takes 3 times as long as dm_pix's.)
+    # float32 always: gradients in bf16 point elsewhere.
     rows, columns = _band(a.shape[1]), _band(a.shape[2])
 
     def window_means(z):
@@ -54,7 +56,7 @@ def ssim(a: Float[Array, "b h w c"], b: Float[Array, "b h w c"]) -> Float[Array,
     return jnp.asarray(dm_pix.ssim(a, b, k1=_K1, k2=_K2, filter_fn=window_means))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _band(size: int) -> np.ndarray:
     """The window as a matrix: row i weighs the pixels i..i+10."""
     band = np.zeros((size - _WINDOW + 1, size), np.float32)
@@ -88,7 +90,7 @@ def ssim_gopro_matlab(a: Float[Array, "b h w 3"], b: Float[Array, "b h w 3"]) ->
     return similarity.mean((1, 2, 3))
 
 
-@functools.cache
+@functools.lru_cache(maxsize=8)
 def _band_repeated(size: int) -> np.ndarray:
     band = np.zeros((size, size), np.float64)
     for i in range(size):

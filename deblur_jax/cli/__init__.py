@@ -1,10 +1,11 @@
 """The command line: one file per verb. A verb's heavy imports stand inside its `run`.
 
 Exit codes: 0 done; 1 some inputs failed, the others are done; 2 nothing could start; 75 stopped by a
-signal and resumable.
+signal and resumable; 130 interrupted by Ctrl-C.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -39,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
-        code = options.run(options)
-        sys.stdout.flush()
+        # A closed standard output gets nothing, as with other commands.
+        with contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
+            code = options.run(options)
+            sys.stdout.flush()
         return code
     except UserError as error:
         print(f"deblur {options.verb}: {error}", file=sys.stderr)
@@ -50,5 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         # Whoever read our output has read enough (| head). Python would complain once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()
         return 0
+    except OSError as error:
+        # Files that cannot be read or written are UserErrors; what is left is our own standard output.
+        print(f"deblur {options.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)
+        _abandon_stdout()
+        return 1
+
+
+def _abandon_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

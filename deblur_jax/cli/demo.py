@@ -34,13 +34,13 @@ def run(options: argparse.Namespace) -> int:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{options.output}: cannot be made: {error.strerror}") from None
-    page = check_output(options.output / "index.html", overwrite=options.overwrite)
+    page = check_output(options.output / "index.html", overwrite=options.overwrite, suffixes=(".html",))
     sections = [_networks(), _edges(), _learning(options.steps)]
     text = (
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>deblur_jax</title><style>{_STYLE}</style><h1>deblur_jax, so far</h1>"
         "<p>Trained weights are not part of the package yet, so nothing here restores your photographs. "
-        "Everything on this page was computed on this machine just now.</p>" + "".join(sections)
+        "The pictures, scores and the training below were made on this machine just now.</p>" + "".join(sections)
     )
     write_whole(page, text.encode())
     print(page.resolve())
@@ -76,7 +76,7 @@ def _edges() -> str:
         sharp = jnp.asarray(sharp[:, top : top + 400, left : left + 400])
         pictures, edges = [], []
         for sigma in (0.0, 1.0, 2.0, 4.0):
-            blurred = filters.gaussian_blur(sharp, sigma=sigma) if sigma else sharp
+            blurred = filters.gaussian_blur(sharp, sigma=sigma)
             score = float(metrics.laplacian_score(blurred)[0])
             caption = f"sharp; Laplacian {score:.0f}"
             if sigma:

@@ -1,11 +1,12 @@
 """Write the edge map of a picture (Canny, Sobel or Laplacian)."""
 
 import argparse
+import math
 from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", type=Path, help="a PNG, JPEG, WebP or TIFF file of 8 or 16 bits")
+    parser.add_argument("picture", type=Path, help="a PNG, JPEG, WebP or BMP file (an alpha channel is ignored)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the edge map: .png, .jpg or .webp")
     parser.add_argument("--method", choices=("canny", "sobel", "laplacian"), default="canny")
     parser.add_argument(
@@ -24,8 +25,8 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.restore.images import check_output, read_image, write_image
 
     low, high = options.thresholds
-    if not 0 <= low <= high:
-        raise UserError(f"thresholds must be 0 <= LOW <= HIGH, not {low:g} {high:g}")
+    if not 0 <= low <= high < math.inf:
+        raise UserError(f"thresholds must be numbers with 0 <= LOW <= HIGH, not {low:g} {high:g}")
     check_output(options.output, overwrite=options.overwrite)
     picture = read_image(options.picture)[None]
 

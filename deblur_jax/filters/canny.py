@@ -1,4 +1,4 @@
-"""Canny's edge detector (Canny 1986), bit for bit as OpenCV computes it."""
+"""Canny's edge detector (Canny 1986), bit for bit as OpenCV computes it of a grey picture."""
 
 import functools
 
@@ -15,14 +15,15 @@ _TAN_22 = 13573  # tan(22.5 degrees) in 15-bit fixed point; tan(67.5 degrees) is
 def canny(
     x: Float[Array, "*b h w c"], *, low: float = 100.0, high: float = 200.0, l2: bool = False
 ) -> Bool[Array, "*b h w"]:
-    """Edges of RGB or grey pictures: thin ridges of the gradient above `low` that hang on one above `high`.
+    """Edges of the 8-bit grey picture: thin ridges of the gradient above `low` that hang on one above `high`.
 
     Thresholds are on the 8-bit scale: of |dx| + |dy|, or with `l2` of the gradient's length.
     """
     dx, dy = _sobel_replicated(grey_8bit(x))
+    low, high = min(low, 32767.0), min(high, 32767.0)  # no gradient is longer
     if l2:
         magnitude = dx**2 + dy**2
-        low, high = min(low, 32767.0) ** 2, min(high, 32767.0) ** 2
+        low, high = low**2, high**2
     else:
         magnitude = jnp.abs(dx) + jnp.abs(dy)
     # The magnitudes are whole numbers, so the floor of a threshold decides the same.

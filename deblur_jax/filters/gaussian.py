@@ -1,6 +1,7 @@
 """Gaussian blur, separable."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,10 @@ def gaussian_blur(
 
     `border` is a mode of `jnp.pad`. (SciPy's "reflect" is called "symmetric" there.)
     """
+    if not 0 <= sigma < math.inf:
+        raise ValueError(f"sigma must be a number from 0, not {sigma}")
+    if sigma == 0:
+        return x
     radius = int(truncate * sigma + 0.5)
     taps = gaussian_taps(sigma, radius)
     for axis in (x.ndim - 3, x.ndim - 2):

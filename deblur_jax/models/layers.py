@@ -98,7 +98,7 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Arra
 
 
 def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]) -> Float[Array, "b h w c"]:
-    """Each channel with its own odd-sized kernel. On a CPU as a sum of shifted products (36 times faster)."""
+    """Each channel with its own odd-sized kernel. On a CPU as a sum of shifted products: XLA's is slow there."""
 
     def shifted_products(x, kernel):
         size, (h, w) = kernel.shape[0], x.shape[1:3]
@@ -117,7 +117,7 @@ def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]) -> Fl
 
 
 def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c d"]) -> Float[Array, "b h w d"]:
-    """1x1 convolution; on a CPU as a matrix product (twice as fast)."""
+    """1x1 convolution; on a CPU as a matrix product."""
 
     def product(x, kernel):
         return jnp.einsum("bhwc,cd->bhwd", x, kernel[0, 0])
@@ -161,8 +161,8 @@ class RepConv(nn.Module):
     """A 3x3 convolution learned as a sum of branches: 3x3, 1x1, 1x1 then 3x3, and identity.
 
     All are linear, so their sum *is* one 3x3 kernel, which is put together from the parameters before
-    the picture is touched: training costs hardly more than the plain convolution, and `merged` gives
-    that kernel for good.
+    the picture is touched, and `merged` gives that kernel for good. Putting it together takes 18 c^3 MACs for
+    c channels, once a step: for all of Nano 0.25 G, against 11 G for the forward pass of 16 crops of 256x256.
     """
 
     features: int

@@ -33,8 +33,10 @@ class MultiScaleConfig:
     def __post_init__(self):
         if not 1 <= self.scales <= min(len(self.widths), len(self.blocks)):
             raise UserError(f"{self.scales} scales need as many widths and blocks: {self.widths}, {self.blocks}")
-        if self.kernel_size % 2 == 0:
-            raise UserError(f"kernel_size must be odd, not {self.kernel_size}")
+        if min(self.widths) < 1 or min(self.blocks) < 0:
+            raise UserError(f"widths must be positive and blocks not negative: {self.widths}, {self.blocks}")
+        if self.kernel_size < 1 or self.kernel_size % 2 == 0:
+            raise UserError(f"kernel_size must be odd and positive, not {self.kernel_size}")
         if self.passes not in ("picture", "features"):
             raise UserError(f"passes must be 'picture' or 'features', not {self.passes!r}")
 

@@ -2,7 +2,7 @@
 
 The picture is taken apart into 4x4 blocks (48 channels at quarter size), goes through a shallow U of
 plain 3x3 convolutions, and what comes out is added to it. Only convolutions, ReLUs, additions and pixel
-shuffles, each activation non-negative where it is quantised (but the last two layers' in- and outputs).
+shuffles; every convolution but the first and the last reads rectified values, which suits unsigned INT8.
 
 Where the arithmetic goes, in MACs per pixel of the full picture: a 3x3 convolution costs 9 w^2 / 16 at
 quarter size with w = 32, that is 576, and as much on each level below, where the width doubles and a
@@ -31,6 +31,8 @@ class NanoConfig:
     branches: bool = True  # learn each 3x3 as a sum of branches; False is the network as merged and shipped
 
     def __post_init__(self):
+        if min((*self.widths, self.unshuffle)) < 1 or min((self.middle_blocks, *self.down_blocks, *self.up_blocks)) < 0:
+            raise UserError(f"widths and unshuffle must be positive and blocks not negative: {self}")
         if not len(self.widths) - 1 == len(self.down_blocks) == len(self.up_blocks):
             raise UserError(f"{len(self.widths)} levels need {len(self.widths) - 1} down_blocks and up_blocks")
 
@@ -60,8 +62,8 @@ class Nano(nn.Module):
         skips = []
         for level, blocks in enumerate(c.down_blocks):
             x = self._stack(f"down{level}", blocks, x)
-            skips.append(x)
-            x = layers.Conv(c.widths[level + 1], stride=2, dtype=self.dtype, name=f"down{level}_out")(nn.relu(x))
+            skips.append(nn.relu(x))
+            x = layers.Conv(c.widths[level + 1], stride=2, dtype=self.dtype, name=f"down{level}_out")(skips[level])
         x = self._stack("middle", c.middle_blocks, x)
         for level, blocks in reversed(list(enumerate(c.up_blocks))):
             x = layers.Conv(4 * c.widths[level], size=1, gain=0.5, dtype=self.dtype, name=f"up{level}_in")(nn.relu(x))

@@ -32,13 +32,15 @@ def convolutions(
             missing.append(name)
             continue
         value = np.asarray(state[name], np.float32)
+        expected_shape = leaf.shape if value.ndim != 4 else tuple(leaf.shape[i] for i in (3, 2, 0, 1))
+        if value.shape != expected_shape:
+            misshapen.append(f"{name} {value.shape} instead of {expected_shape}")
+            continue
         if factor := shuffled.get(layer):
             parts = value.reshape(-1, factor, factor, *value.shape[1:])
             value = np.moveaxis(parts, 0, 2).reshape(value.shape)
         if kind == "kernel" and value.ndim == 4:
             value = value.transpose(2, 3, 1, 0)
-        if value.shape != leaf.shape:
-            misshapen.append(f"{name} {value.shape} instead of {leaf.shape}")
         tree[path] = jnp.asarray(value)
     unexpected = sorted(set(state) - used)
     problems = [

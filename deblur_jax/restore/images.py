@@ -1,7 +1,9 @@
 """Picture files <-> arrays. The file declares its depth; nothing is guessed from the values."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -10,10 +12,16 @@ import numpy as np
 from deblur_jax.errors import UserError
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
+# How the files begin whose depth OpenCV hands over scaled to all of 8 or 16 bits. Others (10-bit AVIF, 12-bit
+# TIFF, PGM with its own maximum) come unscaled, and would be read as far too dark.
+_READABLE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"BM")
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A picture as float32 RGB `(h w 3)` in [0, 1], turned as its EXIF says. 8 and 16 bits."""
+    """A PNG, JPEG, WebP or BMP of 8 or 16 bits as float32 RGB `(h w 3)` in [0, 1], turned as its EXIF says.
+
+    Grey becomes RGB; an alpha channel is left out.
+    """
     path = Path(path)
     try:
         data = path.read_bytes()
@@ -21,15 +29,29 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UserError(f"{path}: {error.strerror}") from None
     if not data:
         raise UserError(f"{path}: the file is empty")
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    except cv2.error:
-        pixels = None
+    if not data.startswith(_READABLE):
+        raise UserError(f"{path}: not a PNG, JPEG, WebP or BMP picture")
+    with _silenced_stderr():
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        except cv2.error:
+            pixels = None
     if pixels is None:
-        raise UserError(f"{path}: not a picture that can be read, or a damaged one")
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise UserError(f"{path}: pixels of type {pixels.dtype} are not supported, only 8 and 16 bits")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.float32) / np.iinfo(pixels.dtype).max
+        raise UserError(f"{path}: the picture is damaged, or too large to be decoded")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.float32) / (255.0 if pixels.dtype == np.uint8 else 65535.0)
+
+
+@contextlib.contextmanager
+def _silenced_stderr() -> Iterator[None]:
+    """The decoders' C libraries print their own complaints; ours says it in one line."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes:
@@ -37,10 +59,17 @@ def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 6], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
-    return cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))[1].tobytes()
+    try:
+        done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))
+    except cv2.error:
+        done, data = False, None
+    if not done or data is None:
+        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
+        raise UserError(f"{size} pixels do not fit into {suffix}: WebP ends at 16383 a side, JPEG at 65500; use .png")
+    return data.tobytes()
 
 
-def check_output(path: str | Path, *, overwrite: bool) -> Path:
+def check_output(path: str | Path, *, overwrite: bool, suffixes: tuple[str, ...] = _WRITABLE) -> Path:
     """Refuses, before any work is done, an output that cannot be written or would replace a file unasked."""
     path = Path(path)
     if path.is_dir():
@@ -49,14 +78,14 @@ def check_output(path: str | Path, *, overwrite: bool) -> Path:
         raise UserError(f"{path}: exists already; --overwrite replaces it")
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such directory")
+    if path.suffix.lower() not in suffixes:
+        raise UserError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; {' '.join(suffixes)} work")
     return path
 
 
 def write_image(path: str | Path, pixels: np.ndarray, *, overwrite: bool = False) -> None:
     """Writes 8-bit pixels in the format of the suffix."""
     path = check_output(path, overwrite=overwrite)
-    if path.suffix.lower() not in _WRITABLE:
-        raise UserError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; {' '.join(_WRITABLE)} work")
     write_whole(path, encode_image(pixels, path.suffix.lower()))
 
 

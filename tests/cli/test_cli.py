@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import __version__, blur, samples
+from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
 from deblur_jax.restore import read_image, write_image
 
@@ -59,6 +60,15 @@ def test_the_readmes_table_is_the_commands():
     assert deblur("models", "--markdown").stdout in readme
 
 
+def test_the_readmes_python_runs():
+    readme = (samples.PICTURES[0].parents[2] / "README.md").read_text()
+    names = {}
+    exec(readme.split("```python\n")[1].split("```")[0], names)
+    assert [e.shape[1] for e in names["estimates"]] == [64, 32, 16]
+    assert 0 < float(names["loss"]) < 1
+    assert names["scores"].shape == (1,)
+
+
 def test_a_reader_that_leaves_early_is_no_error():
     done = subprocess.run(
         f"'{sys.executable}' -m deblur_jax models --json | head -n 1; exit ${{PIPESTATUS[0]}}",
@@ -81,13 +91,16 @@ def test_a_reader_that_leaves_early_is_no_error():
         (["edges", "no.png", "-o", "out.png"], "no.png: No such file or directory"),
         (["edges", ".", "-o", "out.png"], "Is a directory"),
         (["edges", "empty.png", "-o", "out.png"], "empty.png: the file is empty"),
-        (["edges", "text.png", "-o", "out.png"], "text.png: not a picture"),
-        (["edges", "float.tiff", "-o", "out.png"], "float.tiff: pixels of type float32 are not supported"),
+        (["edges", "text.png", "-o", "out.png"], "text.png: not a PNG, JPEG, WebP or BMP picture"),
+        (["edges", "dark.pgm", "-o", "out.png"], "dark.pgm: not a PNG, JPEG, WebP or BMP picture"),
+        (["edges", "long.png", "-o", "out.webp"], "20000x4 pixels do not fit into .webp"),
         (["edges", "good.png", "-o", "good.png"], "good.png: exists already; --overwrite replaces it"),
         (["edges", "good.png", "-o", "no/out.png"], "no: no such directory"),
         (["edges", "good.png", "-o", "."], "is a directory"),
         (["edges", "good.png", "-o", "out.xyz"], "cannot write .xyz"),
         (["edges", "good.png", "-o", "out.png", "--thresholds", "9", "3"], "0 <= LOW <= HIGH"),
+        (["edges", "good.png", "-o", "out.png", "--thresholds", "0", "inf"], "0 <= LOW <= HIGH"),
+        (["edges", "good.png", "-o", "out.png", "--thresholds", "nan", "3"], "0 <= LOW <= HIGH"),
         (["edges", "good.png", "-o", "out.png", "--method", "prewitt"], "invalid choice: 'prewitt'"),
         (["blur", "good.png", "-o", "out.png", "--kind", "wobble"], "invalid choice: 'wobble'"),
         (["blur", "good.png", "-o", "out.png", "--extent", "0"], "--extent must be above 0"),
@@ -105,7 +118,8 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path, arguments, message):
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("this is no picture")
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((4, 4, 3), np.uint8))
-    cv2.imwrite(str(tmp_path / "float.tiff"), np.zeros((4, 4, 3), np.float32))
+    cv2.imwrite(str(tmp_path / "long.png"), np.zeros((4, 20000), np.uint8))
+    (tmp_path / "dark.pgm").write_bytes(b"P5 2 2 100\n" + bytes([100] * 4))  # white, by a maximum of its own
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "index.html").touch()
     before = sorted(tmp_path.rglob("*"))
@@ -113,10 +127,23 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_truncated_picture_is_refused(tmp_path):
-    whole = samples.PICTURES[0].read_bytes()
-    (tmp_path / "cut.jpg").write_bytes(whole[:200])
-    assert "cut.jpg: not a picture" in one_line(deblur("edges", "cut.jpg", "-o", "out.png", cwd=tmp_path))
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.98])
+def test_a_truncated_picture_is_refused_in_one_line(tmp_path, suffix, share, capfd):
+    whole = cv2.imencode(suffix, cv2.imread(str(samples.PICTURES[1])))[1].tobytes()
+    (tmp_path / f"cut{suffix}").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(UserError, match=f"cut{suffix}: the picture is damaged"):
+        read_image(tmp_path / f"cut{suffix}")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_output_that_cannot_be_written_is_one_line():
+    command = f"'{sys.executable}' -m deblur_jax models"
+    full = subprocess.run(f"{command} > /dev/full", shell=True, capture_output=True, text=True, timeout=60)
+    assert full.returncode == 1
+    assert full.stderr == "deblur models: the output cannot be written: No space left on device\n"
+    closed = subprocess.run(f"{command} >&-", shell=True, capture_output=True, text=True, timeout=60)
+    assert (closed.returncode, closed.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("method", ["canny", "sobel", "laplacian"])

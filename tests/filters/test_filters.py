@@ -63,7 +63,7 @@ def test_sobel_magnitude_has_a_gradient_where_the_picture_is_flat(noise):
 
 
 @pytest.mark.parametrize("l2", [False, True])
-@pytest.mark.parametrize(("low", "high"), [(100.0, 200.0), (20.5, 61.5), (0.0, 0.0), (250.0, 900.0)])
+@pytest.mark.parametrize(("low", "high"), [(100.0, 200.0), (20.5, 61.5), (0.0, 0.0), (250.0, 900.0), (5.0, 3e4)])
 def test_canny_is_opencvs_bit_for_bit(low, high, l2):
     for path in samples.PICTURES:
         picture = read_image(path)[100:300, 100:420]
@@ -85,6 +85,14 @@ def test_canny_of_a_batch_is_canny_of_each(noise):
     batch = noise(3, 24, 30, 3)
     alone = [filters.canny(jnp.asarray(picture[None]))[0] for picture in batch]
     np.testing.assert_array_equal(filters.canny(batch), jnp.stack(alone))
+
+
+def test_gaussian_blur_of_nothing_and_of_nonsense(noise):
+    x = noise(1, 5, 6, 3)
+    np.testing.assert_array_equal(filters.gaussian_blur(x, sigma=0.0), x)
+    for sigma in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="sigma must be"):
+            filters.gaussian_blur(x, sigma=sigma)
 
 
 @pytest.mark.parametrize(("border", "mode"), [("reflect", "mirror"), ("symmetric", "reflect"), ("edge", "nearest")])

@@ -80,10 +80,13 @@ def test_weights_that_do_not_fit_are_named(state):
     broken = dict(state)
     broken["extra.weight"] = np.zeros(3)
     broken["body_models.0.body.0.bias"] = np.zeros(9)
+    broken["conv_end_models.1.uppath.0.weight"] = np.zeros((13, 3, 5, 5))
     del broken["body_models.1.body.0.weight"]
     with pytest.raises(UserError) as error:
         params_from_torch(TINY, broken)
     message = str(error.value)
     assert "1 missing (body_models.1.body.0.weight)" in message
     assert "1 unexpected (extra.weight)" in message
-    assert "1 misshapen (body_models.0.body.0.bias (9,) instead of (8,))" in message
+    assert "2 misshapen" in message
+    assert "body_models.0.body.0.bias (9,) instead of (8,)" in message
+    assert "conv_end_models.1.uppath.0.weight (13, 3, 5, 5) instead of (12, 3, 5, 5)" in message

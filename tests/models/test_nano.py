@@ -54,7 +54,8 @@ def test_any_size_comes_back_at_its_size(size, noise, random_variables):
     assert restored.dtype == jnp.float32
     (same,) = network.apply(variables, x, train=True)
     np.testing.assert_array_equal(restored, same)
-    whole = network.apply(variables, layers.pad_to_multiple(x, TINY.multiple_of))
+    reflected = np.pad(x, ((0, 0), (0, -size[0] % 8), (0, -size[1] % 8), (0, 0)), mode="reflect")
+    whole = network.apply(variables, jnp.asarray(reflected))
     np.testing.assert_allclose(restored, whole[:, : size[0], : size[1]], atol=1e-6)
 
 
@@ -75,9 +76,33 @@ def test_it_is_made_for_int8_and_browsers():
     }  # fmt: skip
 
 
+def test_every_convolution_but_the_first_and_the_last_reads_rectified_values(noise, random_variables, monkeypatch):
+    network, least = Nano(TINY.merged()), []
+    variables = random_variables(network)
+
+    def record(name):
+        original = getattr(layers, name)
+
+        def recorded(x, *rest):
+            least.append(float(x.min()))
+            return original(x, *rest)
+
+        monkeypatch.setattr(layers, name, recorded)
+
+    record("_convolve")
+    record("pointwise")
+    network.apply(variables, noise(1, 32, 32, 3))
+    assert len(least) == 8  # head, a block, down, two blocks, up, a block, tail
+    assert least[0] < 0
+    assert least[-1] < 0
+    assert min(least[1:-1]) >= 0
+
+
 def test_its_shape_is_configurable_and_an_impossible_one_refused():
     assert dataclasses.replace(TINY, unshuffle=2).multiple_of == 4
     assert NanoConfig(widths=(8,), down_blocks=(), middle_blocks=1, up_blocks=()).multiple_of == 4
+    with pytest.raises(UserError, match="must be positive"):
+        dataclasses.replace(TINY, unshuffle=0)
     with pytest.raises(UserError, match="2 levels need 1"):
         NanoConfig(widths=(8, 8), down_blocks=(1, 1), up_blocks=(1,))
 

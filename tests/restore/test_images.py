@@ -11,13 +11,12 @@ from deblur_jax.restore import read_image, write_image
 from deblur_jax.restore.images import write_whole
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tiff"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_both_depths_are_read_as_declared_by_the_file(tmp_path, suffix, dtype):
+def test_both_depths_are_read_as_declared_by_the_file(tmp_path, dtype):
     """Dark 16-bit pictures too: the range is not guessed from the values."""
     pixels = np.random.default_rng(0).integers(0, 200, (5, 7, 3)).astype(dtype)
-    cv2.imwrite(str(tmp_path / f"x{suffix}"), pixels[..., ::-1])
-    np.testing.assert_allclose(read_image(tmp_path / f"x{suffix}"), pixels / np.iinfo(dtype).max, rtol=1e-6)
+    cv2.imwrite(str(tmp_path / "x.png"), pixels[..., ::-1])
+    np.testing.assert_allclose(read_image(tmp_path / "x.png"), pixels / np.iinfo(dtype).max, rtol=1e-6)
 
 
 def test_grey_is_read_as_rgb(tmp_path):
