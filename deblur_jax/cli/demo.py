@@ -130,7 +130,8 @@ def _learning(steps: int) -> str:
 
     sharp = jnp.asarray(unseen[None, :512, :512])
     blurred = filters.gaussian_blur(sharp, sigma=_SIGMA)
-    restored: Any = network.deployed().apply({"params": network.merge(variables["params"])}, blurred)
+    merged = {"params": network.merge(variables["params"])}
+    restored: Any = jax.jit(network.deployed().apply)(merged, blurred)
     restored = jnp.clip(restored, 0.0, 1.0)
     figures = []
     for name, picture in (("blurred", blurred), ("Nano", restored), ("sharp", sharp)):

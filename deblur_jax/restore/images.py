@@ -43,7 +43,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """The decoders' C libraries print their own complaints; ours says it in one line."""
+    """The codecs' C libraries print their own complaints; ours says it in one line."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
@@ -59,10 +59,11 @@ def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 6], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
-    try:
-        done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))
-    except cv2.error:
-        done, data = False, None
+    with _silenced_stderr():
+        try:
+            done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))
+        except cv2.error:
+            done, data = False, None
     if not done or data is None:
         size = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise UserError(f"{size} pixels do not fit into {suffix}: WebP ends at 16383 a side, JPEG at 65500; use .png")

@@ -39,11 +39,12 @@ def test_any_size_comes_back_at_its_size(size, noise, random_variables):
     variables = random_variables(network)
     estimates = jax.jit(lambda v, x: network.apply(v, x, train=True))(variables, x)
     assert [e.shape for e in estimates] == [(2, -(-size[0] // f), -(-size[1] // f), 3) for f in (1, 2, 4)]
-    alone = network.apply(variables, x)
+    apply = jax.jit(network.apply)
+    alone = apply(variables, x)
     np.testing.assert_allclose(alone, estimates[0], atol=1e-5)
     # An odd size is the reflected picture, cropped.
     reflected = np.pad(x, ((0, 0), (0, -size[0] % 4), (0, -size[1] % 4), (0, 0)), mode="reflect")
-    whole = network.apply(variables, jnp.asarray(reflected))
+    whole = apply(variables, jnp.asarray(reflected))
     np.testing.assert_allclose(alone, whole[:, : size[0], : size[1]], atol=1e-5)
 
 
@@ -58,8 +59,8 @@ def test_it_starts_near_the_identity_at_every_scale(photo, initialise):
 
 def test_bf16_computes_near_float32_with_float32_parameters_and_output(noise, random_variables):
     x, variables = noise(1, 32, 32, 3), random_variables(MultiScale(TINY))
-    exact = MultiScale(TINY).apply(variables, x)
-    rounded = MultiScale(TINY, dtype=jnp.bfloat16).apply(variables, x)
+    exact = jax.jit(MultiScale(TINY).apply)(variables, x)
+    rounded = jax.jit(MultiScale(TINY, dtype=jnp.bfloat16).apply)(variables, x)
     assert rounded.dtype == jnp.float32
     error = float(jnp.abs(rounded - exact).max() / jnp.abs(exact).max())
     assert 1e-5 < error < 0.03  # different, so bf16 was used; near, so nothing broke
