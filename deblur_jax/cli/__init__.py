@@ -49,8 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deblur {options.verb}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"deblur {options.verb}: interrupted", file=sys.stderr)
-        return 130
+        print(f"deblur {options.verb}: interrupted", file=sys.stderr, flush=True)
+        # Everything of ours is put away by now; XLA's threads may still compute, and crash an orderly exit.
+        os._exit(130)
     except BrokenPipeError:
         # Whoever read our output has read enough (| head). Python would complain once more at exit.
         _abandon_stdout()

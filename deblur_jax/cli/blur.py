@@ -13,7 +13,9 @@ KINDS = ("line", "shake", "defocus", "aperture", "gaussian", "anisotropic")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("picture", type=Path, help="a PNG, JPEG, WebP or BMP file (an alpha channel is ignored)")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="the blurred picture: .png, .jpg or .webp")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, help="the blurred picture: .png, .jpg or .webp, of 8 bits"
+    )
     parser.add_argument("--kind", choices=KINDS, default="shake", help="default: shake")
     parser.add_argument("--extent", type=float, default=15.0, metavar="PX", help="how far light is spread (15)")
     parser.add_argument("--angle", type=float, default=30.0, metavar="DEG", help="of line, aperture, anisotropic (30)")
