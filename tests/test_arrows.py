@@ -20,7 +20,8 @@ MAY_IMPORT = {
     "weights": _LEAVES,
     "samples": _LEAVES,
     "restore": _LEAVES | {"weights", "samples"},
-    "cli": _LEAVES | {"weights", "samples", "restore"},
+    "pipeline": _LEAVES | {"weights", "samples", "restore"},
+    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -22,23 +22,31 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Grey becomes RGB; an alpha channel is left out.
     """
-    path = Path(path)
+    pixels = decode_image(read_bytes(path), path)
+    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+
+
+def read_bytes(path: str | Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
+
+
+def decode_image(data: bytes, name: str | Path) -> np.ndarray:
+    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints."""
     if not data:
-        raise UserError(f"{path}: the file is empty")
+        raise UserError(f"{name}: the file is empty")
     if not data.startswith(_READABLE):
-        raise UserError(f"{path}: not a PNG, JPEG, WebP or BMP picture")
+        raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
     with _silenced_stderr():
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
             pixels = None
     if pixels is None:
-        raise UserError(f"{path}: the picture is damaged, or too large to be decoded")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB).astype(np.float32) / (255.0 if pixels.dtype == np.uint8 else 65535.0)
+        raise UserError(f"{name}: the picture is damaged, or too large to be decoded")
+    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""From files to batches on devices: sources, decoding, crops, loader; preparing and checking datasets."""
