@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,49 +23,97 @@ def linear_to_srgb(x: Float[Array, "*s"]) -> Float[Array, "*s"]:
 
 
 @jax.jit
+def highlights(
+    light: Float[Array, "b h w c"], *, threshold: float | Array = 0.9, peak: float | Array
+) -> Float[Array, "b h w c"]:
+    """Gives back to what is nearly white (above `threshold`) the brightness, up to `peak`, that it may have had
+    before a camera clipped it. Blurred and clipped again it leaves a streak that is bright all along."""
+    brightest = light.max(-1, keepdims=True)
+    above = jnp.clip((brightest - _each(threshold)) / (1.0 - _each(threshold)), 0.0, 1.0)
+    return light * (1.0 + (_each(peak) - 1.0) * above**2)
+
+
+@jax.jit
 def noisy(
     key: PRNGKeyArray, light: Float[Array, "b h w c"], *, gain: float | Array, read: float | Array
 ) -> Float[Array, "b h w c"]:
     """Photon and read noise on linear light: variance `gain * light + read**2`.
 
-    `gain` is the light of one photo-electron, so that a pixel of value v counts v / gain of them. The
-    counts are drawn from Poisson's distribution below 50 and from the equal Gaussian above.
+    `gain` is the light of one photo-electron, so that a pixel of value v counts v / gain of them.
     """
     photons, electronics = jax.random.split(key)
-    counted = jnp.maximum(light, 0.0) / jnp.maximum(gain, 1e-8)
-    few = jax.random.poisson(photons, jnp.minimum(counted, 50.0)).astype(light.dtype)
-    many = counted + jnp.sqrt(counted) * jax.random.normal(photons, light.shape)
-    shot = jnp.where(counted < 50.0, few, many) * gain
+    gain, read = _each(gain), _each(read)
+    shot = _poisson(photons, jnp.maximum(light, 0.0) / jnp.maximum(gain, 1e-8)) * gain
     return jnp.where(gain > 0, shot, light) + read * jax.random.normal(electronics, light.shape)
 
 
-@dataclasses.dataclass(frozen=True)
-class CameraConfig:
-    """A sensor and what follows. The defaults change nothing but clip."""
+_COUNTED_OUT = 10.0  # below this mean the distribution is summed up, above it is a bent Gaussian
+_MOST = 34  # more never come when 10 are expected (probability 1e-9)
 
-    exposure: float = 1.0  # multiplies the light; above 1 highlights are lost
-    gain: float = 0.0  # light of one photo-electron; 0 is no photon noise
-    read: float = 0.0  # deviation of the read noise, of full scale
-    white_balance: tuple[float, float, float] = (1.0, 1.0, 1.0)  # the sensor saw the light divided by these
+
+def _poisson(key: PRNGKeyArray, mean: Float[Array, "*s"]) -> Float[Array, "*s"]:
+    """Poisson counts. `jax.random.poisson` loops until the unluckiest pixel is done, and compiles for seconds."""
+    uniform = jax.random.uniform(key, mean.shape, minval=1e-7)
+    few = jnp.minimum(mean, _COUNTED_OUT)
+    share = reached = jnp.exp(-few)
+    count = jnp.zeros_like(mean)
+    for k in range(1, _MOST + 1):
+        count += uniform > reached
+        share = share * few / k
+        reached += share
+    # The Gaussian with Poisson's skewness (Cornish and Fisher).
+    normal = jax.scipy.special.ndtri(uniform)
+    many = jnp.rint(mean + jnp.sqrt(mean) * normal + (normal**2 - 1.0) / 6.0)
+    return jnp.where(mean < _COUNTED_OUT, count, many)
+
+
+def _each(value: float | Array) -> Array:
+    """One number for all pictures, or one (or a colour) for each, in a shape that meets `b h w c`."""
+    array = jnp.asarray(value)
+    return array.reshape(-1, 1, 1, array.shape[-1] if array.ndim == 2 else 1)
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["exposure", "gain", "read", "white_balance", "contrast", "jpeg_quality"],
+    meta_fields=["quantise"],
+)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Camera:
+    """A sensor and what follows: each field one number, or one for each picture. The defaults change nothing but clip."""
+
+    exposure: float | Array = 1.0  # multiplies the light; above 1 highlights are lost
+    gain: float | Array | None = None  # light of one photo-electron; None or 0 is no photon noise
+    read: float | Array | None = None  # deviation of the read noise, of full scale
+    white_balance: Sequence[float] | Array = (1.0, 1.0, 1.0)  # the sensor saw the light divided by these
+    contrast: float | Array | None = None  # of the tone curve: 0 is sRGB's alone, 1 a strong S
+    jpeg_quality: float | Array | None = None  # 1 to 100; above 100, for some of many, is none
     quantise: bool = False  # round to 8 bits
-    jpeg_quality: int | None = None
 
 
-@functools.partial(jax.jit, static_argnames="config")
-def capture(key: PRNGKeyArray, light: Float[Array, "b h w 3"], *, config: CameraConfig) -> Float[Array, "b h w 3"]:
+@jax.jit
+def capture(key: PRNGKeyArray, light: Float[Array, "b h w 3"], camera: Camera) -> Float[Array, "b h w 3"]:
     """Blurred linear light, which may exceed 1, to an sRGB picture.
 
     The blur comes before: a highlight brighter than the sensor can count leaves a streak that is bright all
     along, and is clipped only here.
     """
-    balance = jnp.asarray(config.white_balance)
-    seen = config.exposure * light / balance
-    if config.gain or config.read:
-        seen = noisy(key, seen, gain=config.gain, read=config.read)
+    balance = jnp.asarray(camera.white_balance, jnp.float32)
+    balance = _each(balance[None] if balance.ndim == 1 else balance)
+    seen = _each(camera.exposure) * light / balance
+    if camera.gain is not None or camera.read is not None:
+        gain, read = (0.0 if value is None else value for value in (camera.gain, camera.read))
+        seen = noisy(key, seen, gain=gain, read=read)
     picture = linear_to_srgb(jnp.clip(jnp.clip(seen, 0.0, 1.0) * balance, 0.0, 1.0))
-    if config.quantise:
+    if camera.contrast is not None:
+        picture += _each(camera.contrast) * (picture * picture * (3.0 - 2.0 * picture) - picture)
+    if camera.quantise:
         picture = jnp.rint(picture * 255.0) / 255.0
-    return picture if config.jpeg_quality is None else jpeg(picture, quality=config.jpeg_quality)
+    if camera.jpeg_quality is None:
+        return picture
+    quality = jnp.broadcast_to(jnp.asarray(camera.jpeg_quality, jnp.float32), len(light))
+    compressed = jax.vmap(lambda x, q: jpeg(x[None], quality=q)[0])(picture, jnp.clip(quality, 1.0, 100.0))
+    return jnp.where(_each(quality) > 100.0, picture, compressed)
 
 
 # The example tables of the standard (ITU T.81, annex K), which most encoders scale by the quality.

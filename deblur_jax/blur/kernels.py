@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deblur_jax.blur.trajectories import random_walk
+
 Scalar = float | Float[Array, ""]
 Kernel = Float[Array, "size size"]
 
@@ -39,21 +41,8 @@ def line_kernel(length: Scalar, angle: Scalar, *, size: int) -> Kernel:
 def random_trajectory(
     key: PRNGKeyArray, *, extent: Scalar, inertia: Scalar = 0.9, steps: int = 64
 ) -> Float[Array, "n 2"]:
-    """A hand's random walk: the speed remembers itself by `inertia` (0 trembles, near 1 glides).
-
-    Scaled so that the longer side of the box around it is `extent` pixels.
-    """
-
-    def walk(speed, push):
-        speed = inertia * speed + push
-        return speed, speed
-
-    start, pushes = jax.random.split(key)
-    first = jax.random.normal(start, (2,)) / jnp.sqrt(1.0 - inertia**2 + 1e-6)  # the speed it settles to
-    speeds = jax.lax.scan(walk, first, jax.random.normal(pushes, (steps, 2)))[1]
-    path = jnp.cumsum(speeds, axis=0)
-    path -= (path.max(0) + path.min(0)) / 2
-    path *= extent / jnp.maximum(jnp.ptp(path, axis=0).max(), 1e-6)
+    """A hand's random walk (`random_walk`); the longer side of the box around it is `extent` pixels."""
+    path = extent * random_walk(key, inertia=inertia, steps=steps)
     # Four points between each two steps, so that a long walk leaves no gaps.
     fine = jnp.linspace(0.0, steps - 1.0, 4 * steps - 3)
     return jnp.stack([jnp.interp(fine, jnp.arange(steps), path[:, axis]) for axis in (0, 1)], -1)

@@ -2,10 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int32, UInt8
 
 # Rec. 601 luma, and the same in 15-bit fixed point as cv2.cvtColor uses for 8-bit pictures.
-_LUMA = (0.299, 0.587, 0.114)
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _LUMA_15BIT = (9798, 19235, 3735)
 
 
@@ -19,7 +20,7 @@ def to_8bit(x: Float[Array, "..."]) -> UInt8[Array, "..."]:
 def grey(x: Float[Array, "*b h w 3"]) -> Float[Array, "*b h w 1"]:
     """Luma of an RGB picture, as a picture with one channel."""
     r, g, b = (x[..., i : i + 1] for i in range(3))
-    return _LUMA[0] * r + _LUMA[1] * g + _LUMA[2] * b
+    return LUMA[0] * r + LUMA[1] * g + LUMA[2] * b
 
 
 @jax.jit

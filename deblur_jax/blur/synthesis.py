@@ -1,0 +1,252 @@
+"""Training pairs from sharp pictures, inside the training step: one compiled program for every kind of blur.
+
+Each picture of a batch draws its own kind, strength, camera and encoding. All kinds share one way: a mean over
+the exposure's views (motion, layers, the air's warp), then one kernel (optics), then the camera. What a kind does not
+use is the identity, so the cost is the same for every draw; what no kind of a recipe uses is left out.
+"""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int32, PRNGKeyArray
+
+from deblur_jax.blur.camera import Camera, capture, highlights, jpeg, srgb_to_linear
+from deblur_jax.blur.convolve import convolve_fft
+from deblur_jax.blur.kernels import aperture_kernel, defocus_kernel, gaussian_kernel
+from deblur_jax.blur.trajectories import draw_recorded, random_rotations, steady_rotations
+from deblur_jax.blur.turbulence import turbulence_kernel, turbulence_warp
+from deblur_jax.blur.views import composite, mean_view, random_mask
+from deblur_jax.filters.grey import LUMA
+
+Range = tuple[float, float]
+
+_MOVING = ("line", "shake", "recorded", "layers")
+_OPTICAL = ("defocus", "aperture", "gaussian", "anisotropic", "turbulence")
+KINDS = ("sharp", *_MOVING, *_OPTICAL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What is drawn, and how often. Ranges are uniform; the other shares are of pictures, whatever their blur."""
+
+    shares: tuple[tuple[str, float], ...] = (
+        ("sharp", 0.05),
+        ("line", 0.05),
+        ("shake", 0.4),
+        ("layers", 0.2),
+        ("defocus", 0.1),
+        ("aperture", 0.05),
+        ("gaussian", 0.05),
+        ("anisotropic", 0.05),
+        ("turbulence", 0.05),
+    )
+    margin: int = 16  # cut off around the result, so that what moves in from outside is real
+    views: int = 24
+    kernel_size: int = 25
+    extent: Range = (2.0, 24.0)  # of motions, in pixels
+    inertia: Range = (0.7, 0.97)
+    roll: Range = (0.0, 0.03)  # radians
+    focal: Range = (500.0, 1500.0)  # pixels
+    off_centre: float = 300.0  # how far crops lie from the optical axis, at most, in pixels along each axis
+    layer_size: Range = (0.1, 0.45)  # of the picture's side
+    radius: Range = (1.0, 8.0)  # of discs and polygons, in pixels
+    sigma: Range = (0.5, 4.0)
+    air_strength: Range = (0.5, 4.0)  # D / r0
+    air_warp: Range = (0.2, 1.5)  # deviation, pixels
+    saturated: float = 0.3
+    peak: Range = (1.5, 6.0)  # of highlights, where 1 clips
+    noisy: float = 0.6
+    gain: Range = (0.0, 0.003)  # light of one photo-electron
+    read: Range = (0.0, 0.004)
+    compressed: float = 0.5
+    jpeg_quality: Range = (50.0, 98.0)
+    exposure: Range = (0.7, 1.2)
+    white_balance: Range = (0.8, 1.25)  # of red and of blue
+    contrast: Range = (0.0, 0.5)
+    other_gamma: float = 0.15  # stored by another curve than sRGB's
+    gamma: Range = (0.45, 2.2)  # of that, on top of sRGB; 2.2 is linear
+    grey: float = 0.05
+    flat: float = 0.1  # of low contrast
+    flat_range: Range = (0.3, 0.9)  # what is left of the contrast
+
+    def __post_init__(self) -> None:
+        unknown = [kind for kind, _ in self.shares if kind not in KINDS]
+        if unknown or not self.shares or any(share < 0 for _, share in self.shares) or not self._total():
+            raise ValueError(f"shares must be of {', '.join(KINDS)}, from 0, not all 0: {self.shares}")
+
+    def _total(self) -> float:
+        return sum(share for _, share in self.shares)
+
+    def has(self, *kinds: str) -> bool:
+        return any(kind in kinds and share > 0 for kind, share in self.shares)
+
+
+class Pairs(NamedTuple):
+    blur: Float[Array, "b h w 3"]
+    sharp: Float[Array, "b h w 3"]
+    kind: Int32[Array, "b"]  # its place in KINDS
+
+
+@functools.partial(jax.jit, static_argnames="recipe")
+def synthesise(
+    key: PRNGKeyArray,
+    pictures: Float[Array, "b H W 3"],
+    *,
+    recipe: Recipe,
+    recorded: Float[Array, "m v 3"] | None = None,
+) -> Pairs:
+    """Blurred pictures and their sharp partners, both seen by the same camera.
+
+    `recorded` are windows of real camera motion of `recipe.views` each, needed if the recipe has a share of them. The
+    layers of a dynamic scene come from the next picture of the batch.
+    """
+    if recipe.has("recorded"):
+        if recorded is None:
+            raise ValueError("the recipe has a share of recorded motion, but none was given")
+        if recorded.shape[1] != recipe.views:
+            raise ValueError(f"recorded motion has {recorded.shape[1]} views, the recipe {recipe.views}")
+    count, (height, width) = len(pictures), pictures.shape[1:3]
+    scene, optics, camera_key, noise = jax.random.split(key, 4)
+    names, shares = zip(*recipe.shares, strict=True)
+    kinds = jax.random.categorical(scene, jnp.log(jnp.array(shares)), shape=(count,))
+    kinds = jnp.array([KINDS.index(name) for name in names], jnp.int32)[kinds]
+    light = srgb_to_linear(pictures)
+    camera, encoding, after = _camera(camera_key, count, recipe)
+    light = highlights(light, peak=encoding.peak)
+    each = functools.partial(_moved, recipe=recipe, recorded=recorded)
+    blurred, unmoved = jax.vmap(each)(jax.random.split(scene, count), light, jnp.roll(light, -1, 0), kinds)
+    if recipe.has(*_OPTICAL):
+        kernels = jax.vmap(functools.partial(_kernel, recipe=recipe))(jax.random.split(optics, count), kinds)
+        blurred = convolve_fft(blurred, kernels)
+    m = recipe.margin
+    blurred, unmoved = (x[:, m : height - m, m : width - m] for x in (blurred, unmoved))
+    blur = _encoded(capture(noise, blurred, camera), encoding)
+    sharp = _encoded(capture(noise, unmoved, dataclasses.replace(camera, gain=None, read=None)), encoding)
+    blur = jax.vmap(lambda x, q: jnp.where(q > 100, x, jpeg(x[None], quality=jnp.minimum(q, 100.0))[0]))(blur, after)
+    return Pairs(blur, sharp, kinds)
+
+
+def _uniform(key: PRNGKeyArray, span: Range, *shape: int) -> Array:
+    return jax.random.uniform(key, shape, minval=span[0], maxval=span[1])
+
+
+def _moved(
+    key: PRNGKeyArray,
+    light: Float[Array, "h w 3"],
+    other: Float[Array, "h w 3"],
+    kind: Int32[Array, ""],
+    *,
+    recipe: Recipe,
+    recorded: Float[Array, "m v 3"] | None,
+) -> tuple[Float[Array, "h w 3"], Float[Array, "h w 3"]]:
+    """One picture after all that moves in it and before it, and the same unmoved."""
+    height, width = light.shape[:2]
+    keys = iter(jax.random.split(key, 16))
+    focal = _uniform(next(keys), recipe.focal)
+    off = _uniform(next(keys), (-recipe.off_centre, recipe.off_centre), 2)
+    centre = jnp.array([(width - 1) / 2, (height - 1) / 2]) + off
+    extent, inertia, roll = (_uniform(next(keys), span) for span in (recipe.extent, recipe.inertia, recipe.roll))
+
+    def is_kind(*names: str) -> Array:
+        return jnp.isin(kind, jnp.array([KINDS.index(name) for name in names]))
+
+    rotations = jnp.zeros((recipe.views, 3))
+    if recipe.has("shake", "layers"):
+        walk = functools.partial(random_rotations, inertia=inertia, focal=focal, views=recipe.views)
+        shaken = walk(next(keys), extent=extent, roll=roll)
+        # Behind a thing that moves, the camera is often still.
+        behind = jax.random.uniform(next(keys)) * jax.random.bernoulli(next(keys))
+        rotations = shaken * jnp.where(is_kind("layers"), behind, is_kind("shake"))
+    if recipe.has("line"):
+        angle = _uniform(next(keys), (0.0, 2 * jnp.pi))
+        steady = steady_rotations(extent=extent, angle=angle, focal=focal, views=recipe.views)
+        rotations = jnp.where(is_kind("line"), steady, rotations)
+    if recorded is not None and recipe.has("recorded"):
+        drawn = draw_recorded(next(keys), recorded, longest=recipe.extent[1], focal=focal)
+        rotations = jnp.where(is_kind("recorded"), drawn, rotations)
+    warp = None
+    if recipe.has("turbulence"):
+        deviation = _uniform(next(keys), recipe.air_warp) * is_kind("turbulence")
+        warp = turbulence_warp(next(keys), height=height, width=width, deviation=deviation)
+    seen = functools.partial(mean_view, light, rotations, focal=focal, centre=centre, warp=warp)
+    if not (recipe.has("layers")):
+        return seen() if recipe.has(*_MOVING, "turbulence") else light, light
+    size = _uniform(next(keys), recipe.layer_size)
+    mask = random_mask(next(keys), height=height, width=width, size=size) * is_kind("layers")
+    # Things seldom turn while they pass, and pass steadily: a walk of great inertia.
+    own = random_rotations(
+        next(keys), extent=extent, roll=roll, inertia=jnp.maximum(inertia, 0.95), focal=focal, views=recipe.views
+    )
+    return seen(layer=other, mask=mask, layer_rotations=own), composite(light, other, mask)
+
+
+def _kernel(key: PRNGKeyArray, kind: Int32[Array, ""], *, recipe: Recipe) -> Float[Array, "k k"]:
+    size = recipe.kernel_size
+    keys = jax.random.split(key, 8)
+    radius, sigma, across, strength = (
+        _uniform(k, span)
+        for k, span in zip(keys, (recipe.radius, recipe.sigma, recipe.sigma, recipe.air_strength), strict=False)
+    )
+    angle, spot = _uniform(keys[4], (0.0, jnp.pi)), _uniform(keys[5], (1.0, 2.0))
+    kernel = jnp.zeros((size, size)).at[size // 2, size // 2].set(1.0)
+    made = {
+        "defocus": lambda: defocus_kernel(radius, size=size),
+        "aperture": lambda: aperture_kernel(radius, angle, size=size),
+        "gaussian": lambda: gaussian_kernel(sigma, size=size),
+        "anisotropic": lambda: gaussian_kernel(sigma, across, angle, size=size),
+        "turbulence": lambda: turbulence_kernel(keys[6], strength, width=spot, size=size),
+    }
+    for name, make in made.items():
+        if recipe.has(name):
+            kernel = jnp.where(kind == KINDS.index(name), make(), kernel)
+    return kernel
+
+
+class _Encoding(NamedTuple):
+    peak: Float[Array, "b"]
+    gamma: Float[Array, "b"]
+    grey: Float[Array, "b"]
+    low: Float[Array, "b"]
+    high: Float[Array, "b"]
+
+
+def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, _Encoding, Float[Array, "b"]]:
+    keys = iter(jax.random.split(key, 24))
+
+    def some(share: float, span: Range, otherwise: float) -> Float[Array, "b"]:
+        chosen = jax.random.bernoulli(next(keys), share, (count,))
+        return jnp.where(chosen, _uniform(next(keys), span, count), otherwise)
+
+    ones = jnp.ones(count)
+    balance = [_uniform(next(keys), recipe.white_balance, count), ones, _uniform(next(keys), recipe.white_balance, count)]
+    is_noisy = jax.random.bernoulli(next(keys), recipe.noisy, (count,))
+    camera = Camera(
+        exposure=_uniform(next(keys), recipe.exposure, count),
+        gain=is_noisy * _uniform(next(keys), recipe.gain, count),
+        read=is_noisy * _uniform(next(keys), recipe.read, count),
+        white_balance=jnp.stack(balance, -1),
+        contrast=_uniform(next(keys), recipe.contrast, count),
+    )
+    kept = some(recipe.flat, recipe.flat_range, 1.0)
+    low = (1.0 - kept) * _uniform(next(keys), (0.0, 1.0), count)
+    encoding = _Encoding(
+        peak=some(recipe.saturated, recipe.peak, 1.0),
+        gamma=some(recipe.other_gamma, recipe.gamma, 1.0),
+        grey=jax.random.bernoulli(next(keys), recipe.grey, (count,)).astype(jnp.float32),
+        low=low,
+        high=low + kept,
+    )
+    return camera, encoding, some(recipe.compressed, recipe.jpeg_quality, 101.0)
+
+
+def _encoded(x: Float[Array, "b h w 3"], encoding: _Encoding) -> Float[Array, "b h w 3"]:
+    """How the picture is stored: another curve, grey, low contrast; rounded to 8 bits as files are."""
+    gamma, is_grey, low, high = (value[:, None, None, None] for value in encoding[1:])
+    x = jnp.where(gamma == 1.0, x, jnp.exp(gamma * jnp.log(jnp.maximum(x, 1e-6))))
+    # As a matrix product: XLA for CPUs would compute all that leads to x anew for each channel that `grey` reads.
+    mixing = is_grey[..., 0] * jnp.tile(LUMA[:, None], 3) + (1.0 - is_grey[..., 0]) * jnp.eye(3)
+    x = jnp.einsum("bhwc,bcd->bhwd", x, mixing, precision="highest")
+    return jnp.rint((low + (high - low) * x) * 255.0) / 255.0
