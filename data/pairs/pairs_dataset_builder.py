@@ -1,6 +1,7 @@
 """Any folder of pairs, or of sharp photographs."""
 
 from pathlib import Path
+from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
@@ -10,12 +11,12 @@ from deblur_jax.pipeline.trees import Example
 
 
 class Builder(DeblurBuilder):
-    BUILDER_CONFIGS = [
+    BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name="pairs", description="blur/ and sharp/, or input/ and target/"),
         tfds.core.BuilderConfig(name="photos", description="sharp photographs alone"),
     ]
     # Pictures in folders below blur/ and sharp/ are the frames of that sequence.
-    VIDEO = True
+    video = True
 
     @property
     def has_blur(self) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from etils import epath
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline.checks import Survey, Tick, complete, survey
-from deblur_jax.pipeline.prepare import Source, tfds
+from deblur_jax.pipeline.extra import epath, registered, tfds
+from deblur_jax.pipeline.prepare import Source
 from deblur_jax.pipeline.trees import Example
 
 __all__ = ["DeblurBuilder", "find_builder", "load_source"]
@@ -30,8 +30,11 @@ class DeblurBuilder(tfds.core.GeneratorBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = "README.md of the dataset's folder says where to get it and how it should lie."
     HOMEPAGE: ClassVar[str] = ""
     LICENSE: ClassVar[str] = ""
-    # Neighbouring frames of a sequence are neighbours in time, so that video can be trained on.
-    VIDEO: bool = False
+
+    @property
+    def video(self) -> bool:
+        """Whether neighbouring frames of a sequence are neighbours in time, so that video can be trained on."""
+        return False
 
     @property
     def has_blur(self) -> bool:
@@ -61,7 +64,8 @@ class DeblurBuilder(tfds.core.GeneratorBasedBuilder):
         return False
 
     def _info(self) -> Any:
-        image = {name: tfds.features.Image() for name in ("blur", "sharp") if name == "sharp" or self.has_blur or self.makes_blur}
+        names = ("blur", "sharp") if self.has_blur or self.makes_blur else ("sharp",)
+        image = {name: tfds.features.Image() for name in names}
         text = {"sequence": tfds.features.Text(), "frame": np.int32, "name": tfds.features.Text()}
         return self.dataset_info_from_configs(
             features=tfds.features.FeaturesDict({**image, **text}),
@@ -99,7 +103,7 @@ def find_builder(folder: Path) -> type[DeblurBuilder]:
         sys.modules[parent] = types.ModuleType(parent)
         sys.modules[parent].__path__ = [str(folder.parent)]
     # TFDS keeps a register by name, which a second folder of the same name must not trip over.
-    with tfds.core.registered.skip_registration():
+    with registered.skip_registration():
         module = importlib.import_module(f"{parent}.{folder.name}.{files[0].stem}")
     builder = getattr(module, "Builder", None)
     if not (isinstance(builder, type) and issubclass(builder, DeblurBuilder)):
@@ -143,6 +147,6 @@ def load_source(
         citation=builder.info.citation or "",
         homepage=builder.HOMEPAGE,
         license=builder.LICENSE,
-        metadata={"video": builder.VIDEO, "left_out": found.missing},
+        metadata={"video": builder.video, "left_out": found.missing},
     )
     return source, found

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,10 +21,11 @@ from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import decode_image, read_bytes
 
-__all__ = ["Entry", "Header", "Report", "Survey", "Tick", "examine", "first_ten", "open_folder", "read_header", "survey"]
+__all__ = ["Entry", "Header", "Report", "Survey", "Tick", "complete", "examine", "first_ten", "open_folder", "survey"]
 
 Tick = Callable[[int, int], None]  # told how many are done, of how many
-_T, _R = TypeVar("_T"), TypeVar("_R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _HEAD, _TAIL = 1 << 18, 1 << 16
 _THREADS = 8
@@ -58,7 +59,7 @@ class Header:
     depth: int = 8
     grey: bool = False
     alpha: bool = False
-    bytes: int = 0
+    length: int = 0
 
     @property
     def size(self) -> str:
@@ -83,12 +84,12 @@ def read_header(path: Path) -> Header:
     if header and end:
         if end not in tail:
             raise UserError(f"{path}: the picture is cut off: {length} bytes, and its end is not among them")
-        return Header(**{**asdict(header), "bytes": length})
+        return Header(**{**asdict(header), "length": length})
     # EXIF may turn the picture, and other formats are rare: what decoding says is right.
     data = read_bytes(path)
     pixels = decode_image(data, path)
     kind = {b"\x89PNG": "png", b"RIFF": "webp"}.get(data[:4], "bmp" if data[:2] == b"BM" else "jpeg")
-    return Header(kind, pixels.shape[1], pixels.shape[0], 8 * pixels.dtype.itemsize, bytes=length)
+    return Header(kind, pixels.shape[1], pixels.shape[0], 8 * pixels.dtype.itemsize, length=length)
 
 
 def _png_header(head: bytes) -> Header | None:
@@ -178,12 +179,12 @@ def survey(
         whole = f", with the {many} pictures in it" if many > 1 or not path.suffix else ""
         found.missing.append(f"{_below(path, root)}: missing{whole}")
     for example in examples:
-        if example.blur and (blur := found.headers.get(example.blur)) and (sharp := found.headers.get(example.sharp)):
-            if blur.size != sharp.size:
-                found.damaged.append(
-                    f"{_below(example.blur, root)}: {blur.size} pixels, "
-                    f"and its sharp one {_below(example.sharp, root)} {sharp.size}"
-                )
+        if example.blur is None:
+            continue
+        blur, sharp = found.headers.get(example.blur), found.headers.get(example.sharp)
+        if blur and sharp and blur.size != sharp.size:
+            other = f"{_below(example.sharp, root)} has {sharp.size}"
+            found.damaged.append(f"{_below(example.blur, root)}: {blur.size} pixels, and {other}")
     found.notes += [f"{_count(len(p), 'picture')} {note}, first {_below(p[0], root)}" for note, p in by_note.items()]
     return found
 
@@ -267,12 +268,12 @@ def _entry(example: Example) -> Entry:
 
 
 def _open_prepared(folder: Path) -> dict[str, list[Entry]]:
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError:
-        raise UserError(f"{folder}: reading it needs the training extra: pip install 'deblur-jax[train]'") from None
+    from deblur_jax.pipeline.extra import tfds
+
     frames: dict[str, list[tuple[str, int]]] = json.loads((folder / "frames.json").read_text())
-    builder = tfds.builder_from_directory(folder)
+    builder: Any = tfds.builder_from_directory(folder)
+    images = {"blur", "sharp"} & set(json.loads((folder / "features.json").read_text())["featuresDict"]["features"])
+    undecoded: Any = {name: tfds.decode.SkipDecoding() for name in images}
     splits = {}
     for split, listed in frames.items():
         info = builder.info.splits[split]
@@ -281,10 +282,9 @@ def _open_prepared(folder: Path) -> dict[str, list[Entry]]:
                 raise UserError(f"{path}: missing; prepare the dataset again")
         if info.num_examples != len(listed):
             raise UserError(f"{folder}: {split} has {info.num_examples} records and {len(listed)} in frames.json")
-        images = {name: tfds.decode.SkipDecoding() for name in ("blur", "sharp") if name in builder.info.features}
-        source = builder.as_data_source(split=split, decoders=images)
+        source = builder.as_data_source(split, decoders=undecoded)
         if len(source) != len(listed):
-            raise UserError(f"{folder}: {split} has {len(source)} records, {len(listed)} were written; prepare it again")
+            raise UserError(f"{folder}: {split} has {len(source)} records of {len(listed)}; prepare it again")
         splits[split] = [
             _prepared_entry(source, i, sequence, frame, f"{folder}: record {i} of {split}")
             for i, (sequence, frame) in enumerate(listed)

@@ -20,14 +20,9 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline.checks import Header, Tick
+from deblur_jax.pipeline.extra import ArrayRecordReader, ArrayRecordWriter, SplitDict, dataset_info, epath, tfds
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes, write_whole
-
-try:
-    import tensorflow_datasets as tfds
-    from array_record.python.array_record_module import ArrayRecordReader, ArrayRecordWriter
-except ImportError as missing:
-    raise UserError(f"preparing needs the training extra ({missing.name}): pip install 'deblur-jax[train]'") from None
 
 __all__ = ["MakeBlur", "Source", "prepare", "shards_of"]
 
@@ -75,7 +70,10 @@ def prepare(
 ) -> Path:
     """Writes what is not there yet; `tick` hears how many bytes are done."""
     cut = shards_of(source, shards)
-    files = {split: [_shard_path(source, out, split, i, len(cut[split])) for i in range(len(cut[split]))] for split in cut}
+    files = {
+        split: [_shard_path(source, out, split, i, len(shards)) for i in range(len(shards))]
+        for split, shards in cut.items()
+    }
     every = [(path, examples) for split in cut for path, examples in zip(files[split], cut[split], strict=True)]
     plan = {
         "dataset": source.name,
@@ -95,7 +93,12 @@ def prepare(
         for path, examples in every:
             size = sum(_size(source, example) for example in examples)
             if not path.exists():
-                _write_shard(path, examples, source, features, pool, lambda n, start=done: tick and tick(start + n, total))
+
+                def tick_on(now: int, before: int = done) -> None:
+                    if tick:
+                        tick(before + now, total)
+
+                _write_shard(path, examples, source, features, pool, tick_on)
             done += size
             if tick:
                 tick(done, total)
@@ -110,7 +113,7 @@ def _start(out: Path, plan: dict, *, overwrite: bool) -> None:
     try:
         if not path.exists():
             if out.is_dir() and any(out.iterdir()):
-                raise UserError(f"{out}: is not empty, and not of an earlier `deblur data prepare`; name a new directory")
+                raise UserError(f"{out}: is not empty and holds no earlier `deblur data prepare`; name a new directory")
             out.mkdir(parents=True, exist_ok=True)
         elif overwrite:
             # First what makes it a dataset, so that half of it is none.
@@ -194,7 +197,7 @@ def _record(source: Source, example: Example, features) -> bytes:
 def _read(source: Source, path: Path) -> bytes:
     """The file's bytes, as many as were there when the files were looked at. PNG's own checksums cost little."""
     data = read_bytes(path)
-    if len(data) != source.headers[path].bytes:
+    if len(data) != source.headers[path].length:
         raise UserError(f"{path}: has changed since it was checked; run again")
     if data.startswith(b"\x89PNG"):
         at = 8
@@ -230,7 +233,7 @@ def _features(source: Source):
 
 def _write_metadata(source: Source, out: Path, cut, files, features) -> None:
     template = tfds.core.ShardedFileTemplate(
-        data_dir=out, dataset_name=source.name, filetype_suffix="array_record"
+        data_dir=epath.Path(out), dataset_name=source.name, filetype_suffix="array_record"
     )
     infos = [
         tfds.core.SplitInfo(
@@ -241,7 +244,7 @@ def _write_metadata(source: Source, out: Path, cut, files, features) -> None:
         )
         for split, shards in cut.items()
     ]
-    identity = tfds.core.dataset_info.DatasetIdentity(
+    identity = dataset_info.DatasetIdentity(
         name=source.name,
         version=tfds.core.Version(source.version),
         data_dir=str(out),
@@ -259,7 +262,7 @@ def _write_metadata(source: Source, out: Path, cut, files, features) -> None:
         metadata=tfds.core.MetadataDict(source.metadata),
     )
     info.set_file_format("array_record")
-    info.set_splits(tfds.core.splits.SplitDict(infos))
+    info.set_splits(SplitDict(infos))
     frames = {split: [[e.sequence, e.frame] for e in examples] for split, examples in source.splits.items()}
     write_whole(out / "frames.json", json.dumps(frames).encode())
     with tempfile.TemporaryDirectory() as folder:
@@ -274,7 +277,7 @@ def _shard_path(source: Source, out: Path, split: str, index: int, count: int) -
 
 
 def _sizes(source: Source, example: Example) -> list[int]:
-    return [source.headers[path].bytes for path in (example.blur, example.sharp) if path]
+    return [source.headers[path].length for path in (example.blur, example.sharp) if path]
 
 
 def _size(source: Source, example: Example) -> int:

@@ -9,6 +9,7 @@ A plain folder needs no preparation. It is one of
 each with or without `train/`, `val/`, `test/` above it. Without them everything is the split `train`.
 """
 
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -151,7 +152,7 @@ def in_sequences(sequence: str, found: list[tuple[Path, Path]]) -> list[Example]
     if not sequence:
         return [Example(sharp.stem, 0, sharp, blur) for blur, sharp in found]
     numbers = [int(digits[-1]) if (digits := re.findall(r"\d+", sharp.stem)) else -1 for _, sharp in found]
-    if min(numbers) < 0 or max(numbers) >= 2**31 or any(a >= b for a, b in zip(numbers, numbers[1:], strict=False)):
+    if min(numbers) < 0 or max(numbers) >= 2**31 or any(a >= b for a, b in itertools.pairwise(numbers)):
         numbers = range(len(found))
     return [Example(sequence, n, sharp, blur) for n, (blur, sharp) in zip(numbers, found, strict=True)]
 
