@@ -49,7 +49,5 @@ class Builder(DeblurBuilder):
 
     def _frames(self, folder: Path) -> list[Example]:
         blur, sharp = folder / self.builder_config.name, folder / "sharp"
-        # How many frames a sequence has is written nowhere; where all are missing, this one stands for them.
-        return trees.paired(blur, sharp, folder.name) or [
-            Example(folder.name, 0, sharp / "000000.png", blur / "000000.png")
-        ]
+        # How many frames a sequence has is written nowhere.
+        return trees.paired(blur, sharp, folder.name) or [Example.unknown(sharp / "*.png", blur / "*.png")]

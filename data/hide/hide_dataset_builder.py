@@ -31,7 +31,10 @@ class Builder(DeblurBuilder):
         # 109fromGOPR1096.MP4.png is frame 109 of the recording GOPR1096; all sharp pictures lie in GT/.
         found = []
         for folder in folders:
-            for blur in trees.pictures(root / folder):
+            blurred = [path for path in trees.pictures(root / folder) if path.parent == root / folder]
+            if not blurred:
+                found.append(Example.unknown(root / "GT", root / folder / "*.png"))
+            for blur in blurred:
                 known = re.fullmatch(r"(\d+)from(\w+?)(\.MP4)?", blur.stem)
                 sequence, frame = (known[2], int(known[1])) if known else (blur.stem, 0)
                 found.append(Example(sequence, frame, root / "GT" / blur.name, blur))

@@ -33,8 +33,9 @@ class Builder(DeblurBuilder):
     def examples(self, folder: Path) -> dict[str, list[Example]]:
         name = SUBSETS[self.builder_config.name][0]
         root = folder / name if (folder / name).is_dir() else folder
+        return {split: self._pairs(root / split.title()) for split in self.counts}
+
+    def _pairs(self, folder: Path) -> list[Example]:
         # How the files are called is published nowhere: a pair is two files of one name.
-        return {
-            split: trees.paired(root / split.title() / "blurry", root / split.title() / "sharp")
-            for split in self.counts
-        }
+        blur, sharp = folder / "blurry", folder / "sharp"
+        return trees.paired(blur, sharp) or [Example.unknown(sharp / "*", blur / "*")]

@@ -33,8 +33,7 @@ class Builder(DeblurBuilder):
         config = self.builder_config.name
         path = folder / f"RealBlur_{config.upper()}_{split}_list.txt"
         if not path.is_file():
-            # Without its list a split cannot be known; this stands for what is missing.
-            return [Example(path.name, 0, path)]
+            return [Example.unknown(path)]
         found = []
         for line in path.read_text().splitlines():
             if line.strip():

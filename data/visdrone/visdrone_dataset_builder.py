@@ -52,11 +52,12 @@ class Builder(DeblurBuilder):
         for split, name in FOLDERS.items():
             root = folder / f"VisDrone2019-{self.task.upper()}-{name}"
             if self.task == "det":
-                splits[split] = [Example(path.stem, 0, path) for path in trees.pictures(root / "images")]
+                root /= "images"
+                found = [Example(path.stem, 0, path) for path in trees.pictures(root)]
             else:
-                splits[split] = [
-                    Example(path.parent.name, int(path.stem), path) for path in trees.pictures(root / "sequences")
-                ]
+                root /= "sequences"
+                found = [Example(path.parent.name, int(path.stem), path) for path in trees.pictures(root)]
+            splits[split] = found or [Example.unknown(root / "*.jpg")]
         return splits
 
     def make_blur(self, sharp: bytes, example: Example) -> bytes:

@@ -146,13 +146,13 @@ def survey(
     """Looks at every file: there, whole, of the published `size`, and each split of the published count."""
     found = Survey()
     for split, published in (counts or {}).items():
-        if (listed := len(splits.get(split, []))) != published:
+        if (listed := sum(example.sequence != "*" for example in splits.get(split, []))) != published:
             found.missing.append(f"{split}: {listed} examples of the {published} that were published")
     for split, examples in splits.items():
         found.damaged += [f"{split}: {what}" for what in _out_of_order(examples)]
     examples = [example for examples in splits.values() for example in examples]
     if not examples:
-        found.damaged.append("no pictures at all")
+        found.missing.append("no pictures at all")
 
     absent: Counter[Path] = Counter()
     by_note: dict[str, list[Path]] = {}
@@ -164,9 +164,10 @@ def survey(
             return error
 
     paths = [path for example in examples for path in (example.blur, example.sharp) if path]
+    unknown = {path for e in examples if e.sequence == "*" for path in (e.blur, e.sharp)}
     for path, header in zip(paths, _in_threads(look, paths, tick), strict=True):
         if header is None:
-            absent[_highest_missing(path, root)] += 1
+            absent[_highest_missing(path, root)] += path not in unknown
         elif isinstance(header, UserError):
             found.damaged.append(str(header).replace(f"{root}/", "", 1))
         else:
@@ -175,8 +176,9 @@ def survey(
                 found.damaged.append(f"{_below(path, root)}: {header.size} pixels, published are {size[0]}x{size[1]}")
             for note in _notes(header):
                 by_note.setdefault(note, []).append(path)
+    files = set(paths)
     for path, many in absent.items():
-        whole = f", with the {many} pictures in it" if many > 1 or not path.suffix else ""
+        whole = f", with the {many} pictures in it" if many and path not in files else ""
         found.missing.append(f"{_below(path, root)}: missing{whole}")
     for example in examples:
         if example.blur is None:
@@ -203,6 +205,8 @@ def _out_of_order(examples: list[Example]) -> Iterator[str]:
     seen: set[str] = set()
     last: Example | None = None
     for example in examples:
+        if example.sequence == "*":
+            continue
         if last and example.sequence == last.sequence:
             if example.frame <= last.frame:
                 yield f"frame {example.frame} of sequence {example.sequence} follows frame {last.frame}"

@@ -42,6 +42,11 @@ class Example:
     sharp: Path
     blur: Path | None = None
 
+    @staticmethod
+    def unknown(sharp: Path, blur: Path | None = None) -> "Example":
+        """Stands for files of which nobody can know how many there should be, so that they are missed."""
+        return Example("*", 0, sharp, blur)
+
     @property
     def name(self) -> str:
         """The sequence and the file without its suffix."""
