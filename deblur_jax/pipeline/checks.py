@@ -381,7 +381,7 @@ def _summary(entries: list[Entry], looks: list[_Look]) -> dict:
         # Of the mean squared errors' decibels; equal pictures are infinite and would be the mean alone.
         finite = [look.psnr for look in good if np.isfinite(look.psnr)]
         figures["psnr"] = float(np.mean(finite)) if finite else None
-        figures["unblurred"] = sum(np.isinf(look.psnr) for look in good)
+        figures["unblurred"] = int(np.isinf([look.psnr for look in good]).sum())
     return figures
 
 

@@ -8,7 +8,17 @@ try:
     from etils import epath
     from tensorflow_datasets.core import dataset_info, registered
     from tensorflow_datasets.core.splits import SplitDict
+    from tensorflow_datasets.proto import tf_example_pb2
 except ImportError as error:
     raise UserError(f"prepared datasets need the training extra ({error}): pip install 'deblur-jax[train]'") from None
 
-__all__ = ["ArrayRecordReader", "ArrayRecordWriter", "SplitDict", "dataset_info", "epath", "registered", "tfds"]
+__all__ = [
+    "ArrayRecordReader",
+    "ArrayRecordWriter",
+    "SplitDict",
+    "dataset_info",
+    "epath",
+    "registered",
+    "tf_example_pb2",
+    "tfds",
+]

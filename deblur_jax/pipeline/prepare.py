@@ -20,7 +20,15 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline.checks import Header, Tick
-from deblur_jax.pipeline.extra import ArrayRecordReader, ArrayRecordWriter, SplitDict, dataset_info, epath, tfds
+from deblur_jax.pipeline.extra import (
+    ArrayRecordReader,
+    ArrayRecordWriter,
+    SplitDict,
+    dataset_info,
+    epath,
+    tf_example_pb2,
+    tfds,
+)
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes, write_whole
 
@@ -82,7 +90,6 @@ def prepare(
         "shards": {path.name: _digest([[e.name, *_sizes(source, e)] for e in examples]) for path, examples in every},
     }
     _start(out, plan, overwrite=overwrite)
-    features = _features(source)
     total = sum(_size(source, example) for _, examples in every for example in examples)
     left = sum(_size(source, e) for path, examples in every if not path.exists() for e in examples)
     if left and (free := shutil.disk_usage(out).free) < 1.01 * left:
@@ -98,11 +105,11 @@ def prepare(
                     if tick:
                         tick(before + now, total)
 
-                _write_shard(path, examples, source, features, pool, tick_on)
+                _write_shard(path, examples, source, pool, tick_on)
             done += size
             if tick:
                 tick(done, total)
-    _write_metadata(source, out, cut, files, features)
+    _write_metadata(source, out, cut, files, _features(source))
     return out
 
 
@@ -147,7 +154,9 @@ def _compare(out: Path, before: dict, plan: dict) -> None:
         raise UserError(f"{out}: was begun with other files than there are now; {again}")
 
 
-def _write_shard(path, examples, source, features, pool, tick) -> None:
+def _write_shard(
+    path: Path, examples: list[Example], source: Source, pool: ThreadPoolExecutor, tick: Callable[[int], None]
+) -> None:
     part = path.with_name(f".{path.name}.part")
     writer = None
     try:
@@ -156,7 +165,7 @@ def _write_shard(path, examples, source, features, pool, tick) -> None:
         # Sixteen examples read ahead: some ten megabytes each at the most.
         for start in range(0, len(examples), 16):
             ahead = examples[start : start + 16]
-            for example, record in zip(ahead, pool.map(lambda e: _record(source, e, features), ahead), strict=True):
+            for example, record in zip(ahead, pool.map(lambda e: _record(source, e), ahead), strict=True):
                 writer.write(record)
                 written += _size(source, example)
                 tick(written)
@@ -184,14 +193,19 @@ def _write_shard(path, examples, source, features, pool, tick) -> None:
         part.unlink(missing_ok=True)
 
 
-def _record(source: Source, example: Example, features) -> bytes:
+def _record(source: Source, example: Example) -> bytes:
     fields = {"sharp": _read(source, example.sharp)}
     if example.blur is not None:
         fields["blur"] = _read(source, example.blur)
     elif source.make_blur is not None:
         fields["blur"] = source.make_blur(fields["sharp"], example)
-    text = {"sequence": example.sequence, "frame": example.frame, "name": example.name}
-    return features.serialize_example(features.encode_example({**fields, **text}))
+    fields |= {"sequence": example.sequence.encode(), "name": example.name.encode()}
+    proto = tf_example_pb2.Example()
+    for name, value in fields.items():
+        proto.features.feature[name].bytes_list.value.append(value)
+    proto.features.feature["frame"].int64_list.value.append(example.frame)
+    # As TFDS would write it, but always in the same order: its own differs from process to process.
+    return proto.SerializeToString(deterministic=True)
 
 
 def _read(source: Source, path: Path) -> bytes:
@@ -289,5 +303,5 @@ def _digest(value) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
-def _gigabytes(size: float) -> str:
+def _gigabytes(size: int) -> str:
     return f"{size / 1e9:.3g} GB"

@@ -212,7 +212,7 @@ def _role(folder: Path, root: Path) -> bool:
 def _files(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = sorted(f for f in folders if not _is_hidden(f))
-        yield from (Path(parent, file) for file in files if not _is_hidden(file))
+        yield from (Path(parent, file) for file in sorted(files) if not _is_hidden(file))
 
 
 def _is_hidden(name: str) -> bool:
