@@ -3,6 +3,7 @@
 import contextlib
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,17 +50,29 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
 
 
+# Many threads may decode at once: the first one in turns standard error away, the last one out turns it back.
+# (Each for itself would sooner or later put back what another one had turned away, and lose it for good.)
+_silence_lock, _silence_users, _silence_kept = threading.Lock(), 0, -1
+
+
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
     """The codecs' C libraries print their own complaints; ours says it in one line."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    global _silence_users, _silence_kept
+    with _silence_lock:
+        if _silence_users == 0:
+            _silence_kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _silence_users += 1
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        with _silence_lock:
+            _silence_users -= 1
+            if _silence_users == 0:
+                os.dup2(_silence_kept, 2)
+                os.close(_silence_kept)
 
 
 def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes:
