@@ -33,7 +33,7 @@ class Builder(DeblurBuilder):
         for folder in folders:
             blurred = [path for path in trees.pictures(root / folder) if path.parent == root / folder]
             if not blurred:
-                found.append(Example.unknown(root / "GT", root / folder / "*.png"))
+                found.append(Example.unknown(root / folder / "*.png"))
             for blur in blurred:
                 known = re.fullmatch(r"(\d+)from(\w+?)(\.MP4)?", blur.stem)
                 sequence, frame = (known[2], int(known[1])) if known else (blur.stem, 0)

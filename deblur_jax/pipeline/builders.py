@@ -74,7 +74,7 @@ class DeblurBuilder(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,  # sequences stay together
         )
 
-    def _split_generators(self, dl_manager: Any, pipeline: Any = None) -> dict[str, Any]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         folder = Path(dl_manager.manual_dir)
         splits = self.examples(folder)
         survey(splits, folder, size=self.size, counts=self.counts).demand(folder)
@@ -102,6 +102,7 @@ def find_builder(folder: Path) -> type[DeblurBuilder]:
     if parent not in sys.modules:
         sys.modules[parent] = types.ModuleType(parent)
         sys.modules[parent].__path__ = [str(folder.parent)]
+        sys.modules[parent].__file__ = str(folder.parent / "__init__.py")  # TFDS wants to know
     # TFDS keeps a register by name, which a second folder of the same name must not trip over.
     with registered.skip_registration():
         module = importlib.import_module(f"{parent}.{folder.name}.{files[0].stem}")

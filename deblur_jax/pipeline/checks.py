@@ -155,6 +155,7 @@ def survey(
         found.missing.append("no pictures at all")
 
     absent: Counter[Path] = Counter()
+    tops: dict[Path, Path | None] = {}
     by_note: dict[str, list[Path]] = {}
 
     def look(path: Path) -> Header | UserError | None:
@@ -167,7 +168,9 @@ def survey(
     unknown = {path for e in examples if e.sequence == "*" for path in (e.blur, e.sharp)}
     for path, header in zip(paths, _in_threads(look, paths, tick), strict=True):
         if header is None:
-            absent[_highest_missing(path, root)] += path not in unknown
+            if (parent := path.parent) not in tops:
+                tops[parent] = _highest_missing(parent, root)
+            absent[tops[parent] or path] += path not in unknown
         elif isinstance(header, UserError):
             found.damaged.append(str(header).replace(f"{root}/", "", 1))
         else:
@@ -216,11 +219,12 @@ def _out_of_order(examples: list[Example]) -> Iterator[str]:
         last = example
 
 
-def _highest_missing(path: Path, root: Path) -> Path:
-    """The file, or the highest folder above it that is missing: one line for a folder, not one for each file."""
-    while path.parent != root and root in path.parents and not path.parent.exists():
-        path = path.parent
-    return path
+def _highest_missing(folder: Path, root: Path) -> Path | None:
+    """The highest folder that is missing, from this one upwards: one line for it, not one for each file."""
+    missing = None
+    while folder != root and root in folder.parents and not folder.exists():
+        missing, folder = folder, folder.parent
+    return missing
 
 
 def _below(path: Path, root: Path) -> str:

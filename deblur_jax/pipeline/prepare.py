@@ -200,7 +200,7 @@ def _record(source: Source, example: Example) -> bytes:
     elif source.make_blur is not None:
         fields["blur"] = source.make_blur(fields["sharp"], example)
     fields |= {"sequence": example.sequence.encode(), "name": example.name.encode()}
-    proto = tf_example_pb2.Example()
+    proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     for name, value in fields.items():
         proto.features.feature[name].bytes_list.value.append(value)
     proto.features.feature["frame"].int64_list.value.append(example.frame)

@@ -8,10 +8,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tensorflow_datasets as tfds
 
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import builders, checks, trees
 from deblur_jax.pipeline.prepare import prepare
@@ -24,8 +26,16 @@ def command(raw, out, *more):
     return [sys.executable, "-m", "deblur_jax", "data", "prepare", str(PAIRS), *places, *map(str, more)]
 
 
-def run(raw, out, *more, **options):
-    return subprocess.run(command(raw, out, *more), capture_output=True, text=True, timeout=120, **options)
+@pytest.fixture
+def run(capsys):
+    """The command in this process, which is half a second faster."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        code = main(command(*arguments)[3:])
+        return SimpleNamespace(returncode=code, **dict(zip(("stdout", "stderr"), capsys.readouterr(), strict=True)))
+
+    return run
 
 
 @pytest.fixture
@@ -48,7 +58,7 @@ def read(out, split):
     return builder.as_data_source(split=split, decoders=undecoded)
 
 
-def test_records_are_the_files_in_order(raw, tmp_path):
+def test_records_are_the_files_in_order(run, raw, tmp_path):
     done = run(raw, tmp_path / "out", "--shards", 4)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "train: 12 examples of 2 sequences in 4 shards"
@@ -67,7 +77,7 @@ def test_records_are_the_files_in_order(raw, tmp_path):
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
-def test_interrupted_and_run_again_it_is_the_same_to_the_byte(raw, tmp_path, sign):
+def test_interrupted_and_run_again_it_is_the_same_to_the_byte(run, raw, tmp_path, sign):
     assert run(raw, tmp_path / "whole", "--shards", 5).returncode == 0
     # Stopped in a later shard: one of its pictures is read only when the file `go` is there.
     out, slow, go = tmp_path / "out", raw / "train/sharp/b/005.png", tmp_path / "go"
@@ -109,7 +119,7 @@ sys.exit(main({command(raw, out, "--shards", 5)[3:]!r}))
     assert finished == {name: os.stat(out / name).st_mtime_ns for name in finished}
 
 
-def test_another_plan_is_refused_and_overwrite_starts_anew(raw, tmp_path, write):
+def test_another_plan_is_refused_and_overwrite_starts_anew(run, raw, tmp_path, write):
     out = tmp_path / "out"
     assert run(raw, out, "--shards", 2).returncode == 0
     before = contents(out)
@@ -124,7 +134,7 @@ def test_another_plan_is_refused_and_overwrite_starts_anew(raw, tmp_path, write)
     assert len(list(read(out, "train"))) == 12
 
 
-def test_a_directory_of_something_else_is_left_alone(raw, tmp_path):
+def test_a_directory_of_something_else_is_left_alone(run, raw, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").touch()
     done = run(raw, tmp_path / "out", "--overwrite")
@@ -133,7 +143,7 @@ def test_a_directory_of_something_else_is_left_alone(raw, tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == ["mine.txt"]
 
 
-def test_nothing_is_written_of_damaged_or_missing_pictures(raw, tmp_path):
+def test_nothing_is_written_of_damaged_or_missing_pictures(run, raw, tmp_path):
     (raw / "val/blur/a/003.png").unlink()
     (raw / "train/blur/a/001.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     done = run(raw, tmp_path / "out", "--allow-partial")
@@ -151,7 +161,7 @@ def test_nothing_is_written_of_damaged_or_missing_pictures(raw, tmp_path):
     assert len(read(tmp_path / "out", "val")) == 4
 
 
-def test_a_wrong_checksum_inside_a_picture_is_found_while_copying(raw, tmp_path):
+def test_a_wrong_checksum_inside_a_picture_is_found_while_copying(run, raw, tmp_path):
     path = raw / "train/sharp/b/002.png"
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -162,7 +172,7 @@ def test_a_wrong_checksum_inside_a_picture_is_found_while_copying(raw, tmp_path)
     assert not (tmp_path / "out/dataset_info.json").exists()
 
 
-def test_a_full_disk_is_one_line_and_finished_shards_stay(raw, tmp_path):
+def test_a_full_disk_is_one_line_and_finished_shards_stay(run, raw, tmp_path):
     """A limit on the size of files stands for the disk: it is reached in the middle of a shard, as a full disk is."""
     program = f"""
 import resource, signal, sys
@@ -181,7 +191,7 @@ sys.exit(main({command(raw, tmp_path / "out", "--shards", 2)[3:]!r}))
 
 
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
-def test_a_disk_that_is_really_full(raw, tmp_path):
+def test_a_disk_that_is_really_full(run, raw, tmp_path):
     """A file system of two megabytes, of which somebody else takes what is left while we write."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -213,14 +223,14 @@ sys.exit(main({command(raw, disk / "out", "--shards", 3)[3:]!r}))
     assert done.stdout.splitlines()[-1] == "11"  # six shards, five files about them
 
 
-def test_too_small_a_disk_is_noticed_before_writing(raw, tmp_path, monkeypatch):
+def test_too_small_a_disk_is_noticed_before_writing(run, raw, tmp_path, monkeypatch):
     source, _ = builders.load_source(PAIRS, raw)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10, 10, 0))
-    with pytest.raises(UserError, match="0 GB are free and .* more are to be written"):
+    with pytest.raises(UserError, match=r"0 GB are free and .* more are to be written"):
         prepare(source, tmp_path / "out")
 
 
-def test_damaged_shards_are_found_by_the_check(raw, tmp_path):
+def test_damaged_shards_are_found_by_the_check(run, raw, tmp_path):
     assert run(raw, tmp_path / "out", "--shards", 2).returncode == 0
     shard = next((tmp_path / "out").glob("pairs-val*00001-of*"))
     data = bytearray(shard.read_bytes())
