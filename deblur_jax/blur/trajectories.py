@@ -46,9 +46,7 @@ def steady_rotations(*, extent: Scalar, angle: Scalar, focal: Scalar, views: int
 
 
 @jax.jit
-def draw_recorded(
-    key: PRNGKeyArray, recorded: Float[Array, "m v 3"], *, longest: Scalar, focal: Scalar
-) -> Rotations:
+def draw_recorded(key: PRNGKeyArray, recorded: Float[Array, "m v 3"], *, longest: Scalar, focal: Scalar) -> Rotations:
     """One of the recorded windows (`pipeline.poses` loads them), turned and mirrored at random.
 
     Those that move further than `longest` pixels are slowed down to it.

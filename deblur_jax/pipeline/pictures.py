@@ -39,7 +39,7 @@ def crop(
 def _decoded(data: bytes, name: str | Path) -> np.ndarray:
     if data.startswith(_NPY):
         return _npy(data, name)
-    return as_8bit(decode_image(data, name))
+    return as_8bit(decode_image(data, name, silent=False))
 
 
 def as_8bit(pixels: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ def _png_crop(
         return None
     header = struct.pack(">IIBBBBB", width, rows, depth, colours, 0, 0, 0)
     short = _PNG + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(scanlines, 0)) + _chunk(b"IEND", b"")
-    pixels = as_8bit(decode_image(short, name))
+    pixels = as_8bit(decode_image(short, name, silent=False))
     left = int(right * (width - side + 1))
     return np.ascontiguousarray(pixels[rows - side :, left : left + side]), (height, width)
 

@@ -34,13 +34,17 @@ def read_bytes(path: str | Path) -> bytes:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def decode_image(data: bytes, name: str | Path) -> np.ndarray:
-    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints."""
+def decode_image(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:
+    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints.
+
+    `silent` turns the whole process' standard error away meanwhile, so that the codecs' C libraries cannot print
+    complaints of their own; not for threads beside others that print.
+    """
     if not data:
         raise UserError(f"{name}: the file is empty")
     if not data.startswith(_READABLE):
         raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
-    with _silenced_stderr():
+    with _silenced_stderr() if silent else contextlib.nullcontext():
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
@@ -57,7 +61,6 @@ _silence_lock, _silence_users, _silence_kept = threading.Lock(), 0, -1
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """The codecs' C libraries print their own complaints; ours says it in one line."""
     global _silence_users, _silence_kept
     with _silence_lock:
         if _silence_users == 0:
