@@ -65,7 +65,7 @@ def test_a_write_that_stops_halfway_leaves_the_old_file_whole(tmp_path, monkeypa
 
 
 def test_decoding_in_many_threads_leaves_standard_error_where_it_was(capfd):
-    damaged = encode_image(np.zeros((64, 64, 3), np.uint8), ".jpg")[:-300]
+    damaged = encode_image(np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8), ".jpg")[:-3000]
 
     def decode(_):
         with pytest.raises(UserError, match="damaged"):
