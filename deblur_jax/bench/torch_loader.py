@@ -38,7 +38,7 @@ def _read(path: str) -> np.ndarray:
 def torch_batches(examples: Sequence[Example], *, batch: int, side: int, workers: int) -> Iterator:
     cv2.setNumThreads(1)
     loader = torch.utils.data.DataLoader(
-        _Pairs(examples, side), batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=True
+        _Pairs(examples, side), batch, shuffle=True, num_workers=workers, drop_last=True, prefetch_factor=1
     )
     while True:
         yield from loader

@@ -32,7 +32,7 @@ def random_walk(key: PRNGKeyArray, *, inertia: Scalar = 0.9, axes: int = 2, step
 def random_rotations(
     key: PRNGKeyArray, *, extent: Scalar, roll: Scalar, focal: Scalar, inertia: Scalar = 0.9, views: int = 32
 ) -> Rotations:
-    """A hand that trembles: the middle of the picture moves over `extent` pixels, the whole rolls over `roll` radians."""
+    """A hand that trembles: the picture's middle moves over `extent` pixels, the whole rolls over `roll` radians."""
     aim, turn = jax.random.split(key)
     aimed = random_walk(aim, inertia=inertia, axes=2, steps=views) * extent / focal
     return jnp.concatenate([aimed, random_walk(turn, inertia=inertia, axes=1, steps=views) * roll], -1)

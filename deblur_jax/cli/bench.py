@@ -33,9 +33,7 @@ def _synthesis(options: argparse.Namespace) -> int:
 
     device = jax.devices()[0]
     print(f"{options.batch} x {options.side}x{options.side}, {device.device_kind}, median and quartiles", flush=True)
-    timings = synthesis.compare(
-        network=options.network, batch=options.batch, side=options.side, rounds=options.rounds
-    )
+    timings = synthesis.compare(network=options.network, batch=options.batch, side=options.side, rounds=options.rounds)
     step = next(iter(timings.values())).median
     for name, timing in timings.items():
         print(f"{name:28} {timing!s:34} {timing.median / step:6.3f} of the step")

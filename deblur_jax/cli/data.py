@@ -19,6 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write; again to resume")
     prepare.add_argument("--config", metavar="NAME", help="a flavour of the dataset (default: its first)")
     prepare.add_argument("--shards", type=int, metavar="N", help="files of each split (default: of about 256 MiB)")
+    prepare.add_argument(
+        "--raw", action="store_true", help="store decoded pixels: reads ten times as fast, takes 3 bytes a pixel"
+    )
     prepare.add_argument("--allow-partial", action="store_true", help="go on without what is missing")
     prepare.add_argument("--overwrite", action="store_true", help="start anew where something else was prepared")
 
@@ -48,6 +51,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    import dataclasses
+
     from deblur_jax.pipeline.builders import load_source
     from deblur_jax.pipeline.prepare import prepare, shards_of
 
@@ -59,6 +64,7 @@ def _prepare(options: argparse.Namespace) -> int:
             allow_partial=options.allow_partial,
             tick=progress,
         )
+    source = dataclasses.replace(source, raw=options.raw)
     for note in found.notes:
         print(f"deblur data: note: {note}", file=sys.stderr)
     if found.missing:
@@ -148,14 +154,14 @@ def _cell(split: str, entry: Any) -> Any:
     import cv2
     import numpy as np
 
-    from deblur_jax.restore.images import decode_image
+    from deblur_jax.pipeline.pictures import decode
 
     width, height = 320, 214
     strips = []
     for data in entry.read():
         if data is None:
             continue
-        pixels = decode_image(data, entry.name)
+        pixels = decode(data, entry.name)
         if pixels.dtype == np.uint16:
             pixels = np.rint(pixels / 257).astype(np.uint8)
         scale = min(width / pixels.shape[1], height / pixels.shape[0])

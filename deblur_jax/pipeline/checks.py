@@ -18,6 +18,7 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import trees
+from deblur_jax.pipeline.pictures import decode
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import decode_image, read_bytes
 
@@ -276,12 +277,10 @@ def _entry(example: Example) -> Entry:
 
 
 def _open_prepared(folder: Path) -> dict[str, list[Entry]]:
-    from deblur_jax.pipeline.extra import tfds
+    from deblur_jax.pipeline.extra import tfds, undecoded
 
     frames: dict[str, list[tuple[str, int]]] = json.loads((folder / "frames.json").read_text())
     builder: Any = tfds.builder_from_directory(folder)
-    images = {"blur", "sharp"} & set(json.loads((folder / "features.json").read_text())["featuresDict"]["features"])
-    undecoded: Any = {name: tfds.decode.SkipDecoding() for name in images}
     splits = {}
     for split, listed in frames.items():
         info = builder.info.splits[split]
@@ -290,7 +289,7 @@ def _open_prepared(folder: Path) -> dict[str, list[Entry]]:
                 raise UserError(f"{path}: missing; prepare the dataset again")
         if info.num_examples != len(listed):
             raise UserError(f"{folder}: {split} has {info.num_examples} records and {len(listed)} in frames.json")
-        source = builder.as_data_source(split, decoders=undecoded)
+        source = builder.as_data_source(split, decoders=undecoded(builder))
         if len(source) != len(listed):
             raise UserError(f"{folder}: {split} has {len(source)} records of {len(listed)}; prepare it again")
         splits[split] = [
@@ -392,8 +391,8 @@ def _summary(entries: list[Entry], looks: list[_Look]) -> dict:
 def _look(entry: Entry) -> _Look:
     try:
         blur, sharp = entry.read()
-        after = decode_image(sharp, f"{entry.name} (sharp)")
-        before = decode_image(blur, f"{entry.name} (blur)") if blur is not None else None
+        after = decode(sharp, f"{entry.name} (sharp)")
+        before = decode(blur, f"{entry.name} (blur)") if blur is not None else None
     except UserError as error:
         return _Look(problem=str(error))
     if before is not None and before.shape != after.shape:

@@ -1,5 +1,7 @@
 """TFDS and ArrayRecord, which come with the training extra; one line says so where they are missing."""
 
+from typing import Any
+
 from deblur_jax.errors import UserError
 
 try:
@@ -21,4 +23,11 @@ __all__ = [
     "registered",
     "tf_example_pb2",
     "tfds",
+    "undecoded",
 ]
+
+
+def undecoded(builder: Any) -> dict[str, Any]:
+    """Decoders that leave the records' own bytes; TFDS would decode them with TensorFlow or PIL."""
+    images = [name for name, feature in builder.info.features.items() if isinstance(feature, tfds.features.Image)]
+    return {name: tfds.decode.SkipDecoding() for name in images}

@@ -15,7 +15,7 @@ from absl import flags
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline.pictures import crop
-from deblur_jax.pipeline.sources import Item, Source
+from deblur_jax.pipeline.sources import Source
 
 Batch = dict[str, np.ndarray]
 """`sharp`, and `blur` if any source has it: uint8 `(b h w 3)`, with several frames `(b n h w 3)`; `paired`, where only

@@ -1,5 +1,6 @@
 """Square pieces of encoded pictures, as uint8 RGB, without decoding more than must be."""
 
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -27,7 +28,7 @@ def crop(
         piece = _png_crop(picture, side, down, right, name)
         if piece is not None:
             return piece
-    pixels = picture if isinstance(picture, np.ndarray) else _decoded(picture, name)
+    pixels = picture if isinstance(picture, np.ndarray) else as_8bit(decode(picture, name, silent=False))
     height, width = pixels.shape[:2]
     if max_side is not None and max(height, width) > max_side:
         ratio = max_side / max(height, width)
@@ -36,10 +37,16 @@ def crop(
     return _cut(pixels, side, down, right), (height, width)
 
 
-def _decoded(data: bytes, name: str | Path) -> np.ndarray:
-    if data.startswith(_NPY):
-        return _npy(data, name)
-    return as_8bit(decode_image(data, name, silent=False))
+def decode(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:
+    """A whole picture, encoded or raw, as `decode_image` gives it."""
+    return _from_npy(data, name) if data.startswith(_NPY) else decode_image(data, name, silent=silent)
+
+
+def to_npy(pixels: np.ndarray) -> bytes:
+    """The raw pixels in NumPy's own format, which needs no decoding."""
+    buffer = io.BytesIO()
+    np.save(buffer, as_8bit(pixels))
+    return buffer.getvalue()
 
 
 def as_8bit(pixels: np.ndarray) -> np.ndarray:
@@ -47,8 +54,8 @@ def as_8bit(pixels: np.ndarray) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _npy(data: bytes, name: str | Path) -> np.ndarray:
-    """A raw uint8 RGB array in NumPy's own format; nothing is copied."""
+def _from_npy(data: bytes, name: str | Path) -> np.ndarray:
+    """Nothing is copied."""
     try:
         length = struct.unpack_from("<H", data, 8)[0]
         header = data[10 : 10 + length].decode("latin1")

@@ -1,4 +1,4 @@
-"""Writes a dataset as sharded ArrayRecord that TFDS reads; the records hold the pictures' own bytes.
+"""Writes a dataset as sharded ArrayRecord that TFDS reads; the records hold the pictures' own bytes, or raw pixels.
 
 Interrupted at any point it goes on with the next shard: a shard has its name only when it is whole, and what TFDS
 and our readers look for (`dataset_info.json`) is written last. `plan.json` says what the shards are to be, so that
@@ -15,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from deblur_jax.pipeline.extra import (
     tf_example_pb2,
     tfds,
 )
+from deblur_jax.pipeline.pictures import decode, to_npy
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes, write_whole
 
@@ -49,6 +51,7 @@ class Source:
     splits: dict[str, list[Example]]
     headers: dict[Path, Header]
     make_blur: MakeBlur | None = None  # of the sharp picture, for examples without a blurred one
+    raw: bool = False  # decoded pixels of 8 bits in NumPy's format, instead of the files' own bytes
     config: str = ""
     version: str = "1.0.0"
     description: str = ""
@@ -86,6 +89,7 @@ def prepare(
     plan = {
         "dataset": source.name,
         "config": source.config,
+        "pictures": "raw" if source.raw else "encoded",
         "examples": _digest([[s, e.sequence, e.frame, e.name] for s, found in source.splits.items() for e in found]),
         "shards": {path.name: _digest([[e.name, *_sizes(source, e)] for e in examples]) for path, examples in every},
     }
@@ -143,7 +147,7 @@ def _start(out: Path, plan: dict, *, overwrite: bool) -> None:
 def _compare(out: Path, before: dict, plan: dict) -> None:
     """Unfinished shards may have changed (somebody repaired a file); finished ones and the list may not."""
     again = "name another directory, or start anew with --overwrite"
-    for key, what in (("dataset", "dataset"), ("config", "config")):
+    for key, what in (("dataset", "dataset"), ("config", "config"), ("pictures", "pictures")):
         if before[key] != plan[key]:
             raise UserError(f"{out}: holds {what} {before[key] or '(none)'}, not {plan[key] or '(none)'}; {again}")
     if before["shards"].keys() != plan["shards"].keys():
@@ -199,6 +203,8 @@ def _record(source: Source, example: Example) -> bytes:
         fields["blur"] = _read(source, example.blur)
     elif source.make_blur is not None:
         fields["blur"] = source.make_blur(fields["sharp"], example)
+    if source.raw:
+        fields = {name: to_npy(decode(data, example.name, silent=False)) for name, data in fields.items()}
     fields |= {"sequence": example.sequence.encode(), "name": example.name.encode()}
     proto = tf_example_pb2.Example()  # pyright: ignore[reportAttributeAccessIssue]
     for name, value in fields.items():
@@ -226,8 +232,11 @@ def _read(source: Source, path: Path) -> bytes:
 
 
 def _features(source: Source):
-    image = {}
+    image: dict[str, Any] = {}
     for name in ("blur", "sharp") if source.has_blur else ("sharp",):
+        if source.raw:
+            image[name] = tfds.features.Text()  # bytes, that is, to TFDS without TensorFlow
+            continue
         headers = [
             source.headers[path]
             for examples in source.splits.values()
@@ -291,7 +300,8 @@ def _shard_path(source: Source, out: Path, split: str, index: int, count: int) -
 
 
 def _sizes(source: Source, example: Example) -> list[int]:
-    return [source.headers[path].length for path in (example.blur, example.sharp) if path]
+    headers = [source.headers[path] for path in (example.blur, example.sharp) if path]
+    return [3 * h.width * h.height + 128 if source.raw else h.length for h in headers]
 
 
 def _size(source: Source, example: Example) -> int:

@@ -95,7 +95,7 @@ class Prepared:
     """What `deblur data prepare` wrote."""
 
     def __init__(self, folder: str | Path, *, split: str = "train", frames: int = 1):
-        from deblur_jax.pipeline.extra import tfds
+        from deblur_jax.pipeline.extra import tfds, undecoded
 
         self._folder, self._split = Path(folder), split
         try:
@@ -107,10 +107,8 @@ class Prepared:
         if split not in places:
             raise UserError(f"{folder}: no split {split}; there are {', '.join(places)}")
         builder = tfds.builder_from_directory(str(folder))
-        names = [name for name in ("blur", "sharp") if name in builder.info.features]
-        self.paired = "blur" in names
-        # The records' own bytes; TFDS would decode with TensorFlow or PIL.
-        self._records = builder.as_data_source(split, decoders={name: tfds.decode.SkipDecoding() for name in names})
+        self.paired = "blur" in builder.info.features
+        self._records = builder.as_data_source(split, decoders=undecoded(builder))
         if len(self._records) != len(places[split]):
             raise UserError(f"{folder}: {len(self._records)} records, frames.json names {len(places[split])}")
         self._windows = windows([(str(s), int(f)) for s, f in places[split]], frames, folder)

@@ -46,12 +46,12 @@ def decode_image(data: bytes, name: str | Path, *, silent: bool = True) -> np.nd
         raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
     with _silenced_stderr() if silent else contextlib.nullcontext():
         try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
             pixels = None
     if pixels is None:
         raise UserError(f"{name}: the picture is damaged, or too large to be decoded")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return pixels
 
 
 # Many threads may decode at once: the first one in turns standard error away, the last one out turns it back.

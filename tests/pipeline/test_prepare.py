@@ -10,12 +10,13 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
-from deblur_jax.pipeline import builders, checks, trees
+from deblur_jax.pipeline import builders, checks, pictures, sources, trees
 from deblur_jax.pipeline.prepare import prepare
 
 PAIRS = Path(__file__).parents[2] / "data" / "pairs"
@@ -117,6 +118,21 @@ sys.exit(main({command(raw, out, "--shards", 5)[3:]!r}))
     assert done.returncode == 0, done.stderr
     assert contents(out) == contents(tmp_path / "whole")
     assert finished == {name: os.stat(out / name).st_mtime_ns for name in finished}
+
+
+def test_raw_pixels_instead_of_files(run, raw, tmp_path):
+    out = tmp_path / "out"
+    assert run(raw, out, "--raw").returncode == 0
+    assert main(["data", "check", str(out)]) == 0
+    assert main(["data", "show", str(out), "-o", str(tmp_path / "sheet.png")]) == 0
+    stored, plain = sources.open_source(out, frames=3), sources.open_source(raw, frames=3)
+    assert len(stored) == len(plain) == 8
+    for side in ("sharp", "blur"):
+        for one, other in zip(getattr(stored[5], side), getattr(plain[5], side), strict=True):
+            np.testing.assert_array_equal(pictures.decode(one, "stored"), pictures.decode(other, "plain"))
+    code = run(raw, out)
+    assert (code.returncode, code.stderr.count("\n")) == (2, 1)
+    assert "holds pictures raw, not encoded" in code.stderr
 
 
 def test_another_plan_is_refused_and_overwrite_starts_anew(run, raw, tmp_path, write):

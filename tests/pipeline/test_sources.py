@@ -1,7 +1,11 @@
+import json
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import sources
 
@@ -108,3 +112,22 @@ def test_a_file_that_vanishes_is_named(pair_folder):
     (pair_folder / "blur/a/001.png").unlink()
     with pytest.raises(UserError, match=r"blur/a/001.png: No such file"):
         source[1]
+
+
+def test_a_prepared_dataset_reads_like_its_folder(pair_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    raw = ["--manual-dir", str(pair_folder), "--out", str(out / "set"), "--shards", "2"]
+    assert main(["data", "prepare", str(Path(__file__).parents[2] / "data" / "pairs"), *raw]) == 0
+    for frames in (1, 3):
+        plain, prepared = (sources.open_source(folder, frames=frames) for folder in (pair_folder, out / "set"))
+        assert len(plain) == len(prepared)
+        assert prepared.paired
+        for i in range(len(plain)):
+            assert plain[i][1:] == prepared[i][1:]
+    assert prepared[1].name.endswith("train, a/002")
+    with pytest.raises(UserError, match="no split val; there are train"):
+        sources.open_source(out / "set", split="val")
+    places = json.loads((out / "set" / "frames.json").read_text())
+    (out / "set" / "frames.json").write_text(json.dumps({"train": places["train"][:-1]}))
+    with pytest.raises(UserError, match=r"6 records, frames.json names 5"):
+        sources.open_source(out / "set")
