@@ -1,6 +1,7 @@
 """Making the blur against learning from it: `synthesise` beside a network's forward and backward pass, same batch."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ def compare(
     @jax.jit
     def step(variables, blur, sharp):
         def loss(parameters):
-            estimates = module.apply({**variables, "params": parameters}, blur, train=True)
+            estimates: Any = module.apply({**variables, "params": parameters}, blur, train=True)
             return objective(estimates, layers.pyramid(sharp, len(estimates)), weights={"l1": 1.0, "ssim": 0.1})[0]
 
         return jax.grad(loss)(variables["params"])

@@ -21,7 +21,7 @@ class _Pairs(torch.utils.data.Dataset):
         generator = np.random.default_rng()
         blur, sharp = (_read(str(path)) for path in (example.blur, example.sharp))
         top, left = (generator.integers(0, size - self._side + 1) for size in sharp.shape[:2])
-        turns, flipped = generator.integers(4), generator.integers(2)
+        turns, flipped = int(generator.integers(4)), generator.integers(2)
         crops = []
         for picture in (blur, sharp):
             piece = np.rot90(picture[top : top + self._side, left : left + self._side], turns)
@@ -32,7 +32,9 @@ class _Pairs(torch.utils.data.Dataset):
 def _read(path: str) -> np.ndarray:
     if path.endswith(".npy"):
         return np.load(path, mmap_mode="r")
-    return cv2.cvtColor(cv2.imread(path), cv2.COLOR_BGR2RGB)
+    picture = cv2.imread(path)
+    assert picture is not None
+    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
 def torch_batches(examples: Sequence[Example], *, batch: int, side: int, workers: int) -> Iterator:

@@ -80,7 +80,7 @@ def _each(value: float | Array) -> Array:
 )
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A sensor and what follows: each field one number, or one for each picture. The defaults change nothing but clip."""
+    """A sensor and what follows: each field one number, or one for each picture. The defaults only clip."""
 
     exposure: float | Array = 1.0  # multiplies the light; above 1 highlights are lost
     gain: float | Array | None = None  # light of one photo-electron; None or 0 is no photon noise

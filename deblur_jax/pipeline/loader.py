@@ -83,7 +83,7 @@ class Loader:
         item = self._sources[which][index]
         generator = np.random.default_rng((config.seed, position))
         down, right = generator.random(2)
-        flipped, turns = (generator.integers(2), generator.integers(4)) if config.flip else (0, 0)
+        flipped, turns = (int(generator.integers(n)) if config.flip else 0 for n in (2, 4))
 
         side = config.side(position // config.batch)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from isal import isal_zlib  # twice as fast as zlib
+from isal import igzip_lib, isal_zlib  # twice as fast as zlib
 
 from deblur_jax.errors import UserError
 from deblur_jax.restore.images import decode_image
@@ -108,7 +108,7 @@ def _png_crop(
         return None  # cut off: the decoder will say so
     try:
         scanlines = isal_zlib.decompressobj().decompress(b"".join(compressed), needed)
-    except isal_zlib.error:
+    except igzip_lib.IsalError:
         return None
     if len(scanlines) < needed:
         return None

@@ -106,7 +106,7 @@ class Prepared:
             raise UserError(f"{folder}: frames.json is damaged; prepare the dataset again") from None
         if split not in places:
             raise UserError(f"{folder}: no split {split}; there are {', '.join(places)}")
-        builder = tfds.builder_from_directory(str(folder))
+        builder: Any = tfds.builder_from_directory(str(folder))
         self.paired = "blur" in builder.info.features
         self._records = builder.as_data_source(split, decoders=undecoded(builder))
         if len(self._records) != len(places[split]):

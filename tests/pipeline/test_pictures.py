@@ -60,6 +60,12 @@ def test_a_png_is_read_no_further_than_needed():
         pictures.crop(data, 32, down=0.99, right=0.0, name="x")
 
 
+def test_damaged_compression_is_said():
+    data = pictures._PNG + encoded(RGB)[8:33] + pictures._chunk(b"IDAT", b"\x78\x9c" + bytes(range(255, 0, -1)))
+    with pytest.raises(UserError, match="x: the picture is damaged"):
+        pictures.crop(data + pictures._chunk(b"IEND", b""), 32, down=0.0, right=0.0, name="x")
+
+
 def test_what_must_be_decoded_whole():
     """A turned PNG, and an interlaced one."""
     data = encoded(RGB)
