@@ -21,8 +21,9 @@ MAY_IMPORT = {
     "samples": _LEAVES,
     "restore": _LEAVES | {"weights", "samples"},
     "pipeline": _LEAVES | {"weights", "samples", "restore"},
+    "train": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "bench": _LEAVES | {"weights", "samples", "restore", "pipeline"},
-    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "bench"},
+    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -26,6 +26,10 @@ class Network:
     origin: str
     merge: Callable[[dict], dict] = lambda params: params
 
+    def varied(self, **fields: Any) -> "Network":
+        """With other fields of its config, for ablations."""
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
+
     def training(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
         """The network as it is trained."""
         return self.module(self.config, dtype=dtype)
