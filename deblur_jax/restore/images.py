@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from deblur_jax.errors import UserError
+from deblur_jax.files import write_whole
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 # How the files begin whose depth OpenCV hands over scaled to all of 8 or 16 bits. Others (10-bit AVIF, 12-bit
@@ -112,23 +112,3 @@ def write_image(path: str | Path, pixels: np.ndarray, *, overwrite: bool = False
     """Writes 8-bit pixels in the format of the suffix."""
     path = check_output(path, overwrite=overwrite)
     write_whole(path, encode_image(pixels, path.suffix.lower()))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none: written beside under another name, then renamed."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
