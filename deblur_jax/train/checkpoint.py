@@ -88,7 +88,9 @@ class Checkpoints:
         for field in ("network", "variant"):
             now = _plain(self._config.to_dict())[field]
             if saved[field] != now:
-                raise UserError(f"{self._folder.parent}: its config.{field} is {saved[field]!r}, not {now!r}; name another")
+                raise UserError(
+                    f"{self._folder.parent}: its config.{field} is {saved[field]!r}, not {now!r}; name another"
+                )
 
 
 def _plain(value: Any) -> Any:

@@ -53,7 +53,9 @@ def _split(folder: Path, frames: int) -> tuple[Source, Source]:
             ours = [e for e in splits.get("train", []) if not _is_kept_aside(e.sequence)]
             theirs = [e for e in splits.get("train", []) if _is_kept_aside(e.sequence)]
             if not ours or not theirs:
-                raise UserError(f"{folder}: too few to keep some aside for validation; name others: --config.data.val=FOLDER")
+                raise UserError(
+                    f"{folder}: too few to keep some aside for validation; name others: --config.data.val=FOLDER"
+                )
             return Folder(ours, frames=frames), Folder(theirs, frames=frames)
     elif kind == "clips":
         raise UserError(f"{folder}: clips need others for validation: --config.data.val=FOLDER")

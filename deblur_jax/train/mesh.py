@@ -1,6 +1,6 @@
 """Devices in a mesh of three axes, and what lies where.
 
-`data` and `fsdp` share the pictures of a batch, `fsdp` the parameters and the optimiser's state besides, `space` the rows
+`data` and `fsdp` share the pictures of a batch, `fsdp` besides the parameters and the optimiser state, `space` the rows
 of each picture (XLA exchanges the rows that convolutions need from their neighbours).
 """
 
@@ -29,7 +29,9 @@ def make(data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
     if asked > devices:
         raise UserError(f"the mesh {_told(sizes)} needs {asked} devices; there are {devices} ({jax.default_backend()})")
     if asked < devices and jax.process_count() > 1:
-        raise UserError(f"the mesh {_told(sizes)} leaves some of {devices} devices out; with several processes it may not")
+        raise UserError(
+            f"the mesh {_told(sizes)} leaves some of {devices} devices out; with several processes it may not"
+        )
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:asked])
 
 

@@ -137,5 +137,3 @@ def judge(module: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array, jax.Array]
         }
 
     return jax.jit(scores, out_shardings=meshes.everywhere(mesh))
-
-
