@@ -38,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     if options.coordinator or options.distributed:
         # So that SIGTERM to one process stops and saves all.
         jax.config.update("jax_enable_preemption_service", True)
-        if jax.config.jax_platforms == "cpu":
+        if jax.config.jax_platforms == "cpu":  # pyright: ignore[reportAttributeAccessIssue]
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
         explicit = (options.coordinator, options.processes, options.process) if options.coordinator else ()
         jax.distributed.initialize(*explicit)

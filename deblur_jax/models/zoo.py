@@ -27,7 +27,8 @@ class Network:
     merge: Callable[[dict], dict] = lambda params: params
 
     def varied(self, **fields: Any) -> "Network":
-        """With other fields of its config, for ablations."""
+        """With other fields of its config, for ablations. Lists, which JSON makes of them, are tuples again."""
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
 
     def training(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:

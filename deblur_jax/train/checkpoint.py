@@ -7,10 +7,10 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
+from deblur_jax.train.config import Config
 from deblur_jax.train.step import State
 
 _managers = ocp.checkpoint_managers
@@ -20,7 +20,7 @@ class Checkpoints:
     """In `workdir/checkpoints`: the last few and the best. Written behind training's back, each under another name
     until it is whole."""
 
-    def __init__(self, workdir: Path, config: ConfigDict):
+    def __init__(self, workdir: Path, config: Config):
         self._config = config
         policy = _managers.AnyPreservationPolicy(
             [

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 from deblur_jax.errors import UserError
 
+Config = Any  # a ConfigDict, whose fields are of any type
 
-def base() -> ConfigDict:
+
+def base() -> Config:
     """Every field with its default. Tuples are given whole on the command line: --config.crop='((0, 256),)'."""
     return ConfigDict(
         {
@@ -58,7 +60,7 @@ def base() -> ConfigDict:
     )
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """The config of a file, changed by `name.of.field=value` and then complete and fixed."""
     path = Path(path)
     if not path.is_file():
@@ -77,7 +79,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> ConfigDict:
     return complete(config)
 
 
-def complete(config: ConfigDict) -> ConfigDict:
+def complete(config: Config) -> Config:
     """Refuses fields that `base` does not have, and what cannot be."""
     _compare(config, base(), "")
     if config.steps < 1 or config.batch < 1:
@@ -108,7 +110,7 @@ def _nearest(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
 
 
-def _override(config: ConfigDict, override: str) -> None:
+def _override(config: Config, override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals:
         raise UserError(f"--config.{override}: write it as --config.{name}=VALUE")

@@ -4,11 +4,11 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from deblur_jax.blur.synthesis import Recipe
 from deblur_jax.errors import UserError
@@ -16,12 +16,13 @@ from deblur_jax.pipeline import poses, trees
 from deblur_jax.pipeline.loader import Loader, LoaderConfig
 from deblur_jax.pipeline.sources import Folder, Source, open_source
 from deblur_jax.train import step
+from deblur_jax.train.config import Config
 from deblur_jax.train.mesh import everywhere
 
 _KEPT_ASIDE = 0.1  # of the photographs or sequences, where there is no split val
 
 
-def sources(config: ConfigDict) -> tuple[list[Source], list[Source]]:
+def sources(config: Config) -> tuple[list[Source], list[Source]]:
     """For training and for validation."""
     data = config.data
     if not data.train:
@@ -67,24 +68,25 @@ def _is_kept_aside(sequence: str) -> bool:
     return int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "big") < _KEPT_ASIDE * 2**32
 
 
-def recipe(config: ConfigDict) -> Recipe:
+def recipe(config: Config) -> Recipe:
     known = {field.name for field in dataclasses.fields(Recipe)}
-    given = dict(config.blur.recipe)
+    given: dict[str, Any] = dict(config.blur.recipe)
     if unknown := sorted(set(given) - known):
         raise UserError(f"config.blur.recipe.{unknown[0]}: no such field; there are {', '.join(sorted(known))}")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     try:
-        return Recipe(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+        return Recipe(**given)
     except (ValueError, TypeError) as error:
         raise UserError(f"config.blur.recipe: {error}") from None
 
 
-def recorded(config: ConfigDict, made: Recipe) -> np.ndarray | None:
+def recorded(config: Config, made: Recipe) -> np.ndarray | None:
     if not made.has("recorded"):
         return None
     return poses.exposures(config.blur.poses, views=made.views, axes=config.blur.pose_axes, seed=config.seed)
 
 
-def loader(config: ConfigDict, train: Sequence[Source], made: Recipe) -> Loader:
+def loader(config: Config, train: Sequence[Source], made: Recipe) -> Loader:
     """This process' share of the batches; crops are wider by the recipe's margin where blur is made."""
     margin = 0 if all(source.paired for source in train) else 2 * made.margin
     d = config.data
@@ -101,7 +103,7 @@ def loader(config: ConfigDict, train: Sequence[Source], made: Recipe) -> Loader:
 
 
 def validation(
-    config: ConfigDict, val: Sequence[Source], made: Recipe, windows: np.ndarray | None, mesh: jax.sharding.Mesh
+    config: Config, val: Sequence[Source], made: Recipe, windows: np.ndarray | None, mesh: jax.sharding.Mesh
 ) -> tuple[jax.Array, jax.Array]:
     """The same blurred and sharp crops in every run of the config, on all devices."""
     margin = 0 if all(source.paired for source in val) else 2 * made.margin

@@ -59,7 +59,7 @@ class Log:
         return f"{hours} h {minutes:02} min left" if hours else f"{minutes} min {int(seconds) % 60:02} s left"
 
 
-def _step(line: str) -> float:
+def _step(line: str) -> int | float:
     """Infinite for a line that a crash cut off."""
     try:
         return json.loads(line)["step"]

@@ -15,16 +15,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from deblur_jax import __version__, weights
 from deblur_jax.errors import UserError
 from deblur_jax.models import facts, zoo
 from deblur_jax.pipeline.loader import feed
 from deblur_jax.restore.images import encode_image, write_whole
-from deblur_jax.train import data, mesh as meshes
+from deblur_jax.train import data
+from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step as steps
 from deblur_jax.train.checkpoint import Checkpoints
+from deblur_jax.train.config import Config
 from deblur_jax.train.log import Log
 
 DONE, FAILED, RESUMABLE = 0, 1, 75
@@ -54,7 +55,7 @@ class _Stop:
             signal.signal(s, handler)
 
 
-def run(config: ConfigDict, workdir: Path, *, on_nan: str = "stop", profile: bool = False) -> int:
+def run(config: Config, workdir: Path, *, on_nan: str = "stop", profile: bool = False) -> int:
     """Trains, or goes on, to `config.steps`. The exit code: 0 done, 1 the loss failed, 75 stopped and resumable."""
     mesh = meshes.make(**config.mesh)
     _check_sizes(config, mesh)
@@ -88,7 +89,7 @@ def run(config: ConfigDict, workdir: Path, *, on_nan: str = "stop", profile: boo
         log.close()
 
 
-def network(config: ConfigDict) -> tuple[nn.Module, Any]:
+def network(config: Config) -> tuple[nn.Module, Any]:
     """The module, and the parameters to begin with if the config names some."""
     entry = zoo.get(config.network)
     try:
@@ -99,13 +100,13 @@ def network(config: ConfigDict) -> tuple[nn.Module, Any]:
     if not config.start_from:
         return module, None
     found = weights.resolve(config.start_from)
-    if found.network != config.network or found.merged:
+    if (found.network, found.variant) != (config.network, config.variant.to_dict()) or found.merged:
         form = " with its branches merged, which cannot be trained further" if found.merged else ""
-        raise UserError(f"{config.start_from}: weights of {found.network}{form}; config.network is {config.network}")
+        raise UserError(f"{config.start_from}: weights of {found.network}{form}; the config has {config.network} {dict(config.variant) or ''}")
     return module, found.params
 
 
-def _check_sizes(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
+def _check_sizes(config: Config, mesh: jax.sharding.Mesh) -> None:
     sharing = mesh.shape["data"] * mesh.shape["fsdp"]
     together = config.at_once or config.batch
     if together % sharing:
@@ -115,7 +116,7 @@ def _check_sizes(config: ConfigDict, mesh: jax.sharding.Mesh) -> None:
             raise UserError(f"crops of {side} rows cannot be shared by space={mesh.shape['space']} devices")
 
 
-def _greeting(config: ConfigDict, mesh: jax.sharding.Mesh, start: int, train: list, val: list) -> str:
+def _greeting(config: Config, mesh: jax.sharding.Mesh, start: int, train: list, val: list) -> str:
     where = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
     pictures = f"{sum(map(len, train))} pictures to train on, {sum(map(len, val))} for validation"
     return f"{config.network}: {'from step ' + str(start) if start else 'a new run'}, on {where}; {pictures}"
@@ -189,7 +190,7 @@ class _Trainer:
         what = f"the loss is {numbers['loss']:g}" + (f", its mean was {self.mean_loss:.3g}" if diverged else "")
         what = f"step {at}: {what}, the gradient's norm {numbers['gradient']:g}"
         if jax.process_count() == 1:
-            np.savez(where, **{name: np.asarray(value) for name, value in batch.items()})
+            np.savez(where, **{name: np.asarray(value) for name, value in batch.items()})  # pyright: ignore
             what += f"; its batch is in {where}"
         self.skipped += 1
         # A step that was not finite has changed nothing; one that diverged has.
@@ -244,7 +245,8 @@ class _Trainer:
                 "config": json.loads(self.config.to_json_best_effort()),
                 "scores": scores,
             }
-            weights.save(self.workdir / name, network=self.config.network, params=params, card=card)
+            variant = self.config.variant.to_dict()
+            weights.save(self.workdir / name, network=self.config.network, variant=variant, params=params, card=card)
 
 
 @jax.jit

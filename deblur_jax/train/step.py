@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from deblur_jax import metrics
 from deblur_jax.blur.synthesis import Recipe, synthesise
@@ -16,6 +15,7 @@ from deblur_jax.losses import objective
 from deblur_jax.models import layers
 from deblur_jax.pipeline.loader import to_float
 from deblur_jax.train import mesh as meshes
+from deblur_jax.train.config import Config
 
 Batch = dict[str, jax.Array]
 
@@ -27,7 +27,7 @@ class State(NamedTuple):
     ema: Any
 
 
-def optimiser(config: ConfigDict) -> optax.GradientTransformation:
+def optimiser(config: Config) -> optax.GradientTransformation:
     o = config.optim
     rate = optax.warmup_cosine_decay_schedule(0.0, o.lr, min(o.warmup, config.steps - 1), config.steps, o.final)
     clip = optax.clip_by_global_norm(o.clip) if o.clip else optax.identity()
@@ -38,7 +38,7 @@ def optimiser(config: ConfigDict) -> optax.GradientTransformation:
     return optax.chain(clip, decay)
 
 
-def start(module: nn.Module, config: ConfigDict, mesh: Mesh, params: Any = None) -> State:
+def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> State:
     """The state before the first step, on the mesh, the same on any."""
     if params is None:
         # rbg compiles in a fraction of threefry's time, but its numbers depend on the sharding: made in one place.
@@ -54,7 +54,7 @@ def start(module: nn.Module, config: ConfigDict, mesh: Mesh, params: Any = None)
 
 
 def train_step(
-    module: nn.Module, config: ConfigDict, mesh: Mesh, recipe: Recipe, recorded: jax.Array | None = None
+    module: nn.Module, config: Config, mesh: Mesh, recipe: Recipe, recorded: jax.Array | None = None
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Jitted; the old state is given up. A step whose loss or gradient is not finite changes nothing but the count."""
     update = optimiser(config)
@@ -86,7 +86,7 @@ def train_step(
 
             summed = jax.lax.scan(add, zero, split)[0]
             grads, named = jax.tree.map(lambda x: x / parts, summed)
-        norm = optax.global_norm(grads)
+        norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(named["loss"])
         updates, opt = update.update(grads, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -109,12 +109,11 @@ def pairs(
         return jax.lax.with_sharding_constraint(x, meshes.pictures(mesh))
 
     sharp = to_float(batch["sharp"])
-    if "blur" in batch:
-        given = to_float(batch["blur"])
-        if "paired" not in batch:
-            return shared(given), shared(sharp)
+    given = to_float(batch["blur"]) if "blur" in batch else None
+    if given is not None and "paired" not in batch:
+        return shared(given), shared(sharp)
     made = synthesise(key, sharp, recipe=recipe, recorded=recorded)
-    if "blur" not in batch:
+    if given is None:
         return shared(made.blur), shared(made.sharp)
     m = recipe.margin
     paired = batch["paired"][:, None, None, None]
