@@ -34,7 +34,9 @@ def average_frames(frames: Float[Array, "n h w c"], *, between: int = 7, respons
     if between and len(frames) > 1:
         steps = jnp.arange(1, between + 1) / (between + 1)
         pairs = (light[:-1], light[1:], frames[:-1], frames[1:])
-        total = light.sum(0) + jax.lax.scan(lambda t, pair: (t + _between(*pair, steps), None), 0.0 * light[0], pairs)[0]
+        total = (
+            light.sum(0) + jax.lax.scan(lambda t, pair: (t + _between(*pair, steps), None), 0.0 * light[0], pairs)[0]
+        )
         mean = total / (len(frames) + (len(frames) - 1) * between)
     else:
         mean = light.mean(0)
@@ -90,7 +92,7 @@ def _mismatch(
 @jax.jit
 def optical_flow(first: Frame, last: Frame) -> Float[Array, "h w 2"]:
     """How far (right, down) every pixel of `first` moves to `last`: Lucas and Kanade's least squares over Gaussian
-    windows, from coarse to fine. Smooth motion of up to about a quarter of the picture; flat places follow the places around.
+    windows, from coarse to fine. For smooth motion of up to about a quarter of the picture; flat places follow others.
     """
     pyramid = [jnp.stack([grey(frame)[..., 0] if frame.shape[-1] == 3 else frame[..., 0] for frame in (first, last)])]
     while min(pyramid[-1].shape[1:]) >= 2 * _SMALLEST:
@@ -106,7 +108,9 @@ def optical_flow(first: Frame, last: Frame) -> Float[Array, "h w 2"]:
     return flow
 
 
-def _improved(flow: Float[Array, "h w 2"], first: Float[Array, "h w"], last: Float[Array, "h w"]) -> Float[Array, "h w 2"]:
+def _improved(
+    flow: Float[Array, "h w 2"], first: Float[Array, "h w"], last: Float[Array, "h w"]
+) -> Float[Array, "h w 2"]:
     grid = pixel_grid(*first.shape)
     moved = sample(last[..., None], grid + flow)[..., 0]
     down, right = jnp.gradient(0.5 * (first + moved))

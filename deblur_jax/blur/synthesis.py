@@ -221,7 +221,11 @@ def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, _Enc
         return jnp.where(chosen, _uniform(next(keys), span, count), otherwise)
 
     ones = jnp.ones(count)
-    balance = [_uniform(next(keys), recipe.white_balance, count), ones, _uniform(next(keys), recipe.white_balance, count)]
+    balance = [
+        _uniform(next(keys), recipe.white_balance, count),
+        ones,
+        _uniform(next(keys), recipe.white_balance, count),
+    ]
     is_noisy = jax.random.bernoulli(next(keys), recipe.noisy, (count,))
     camera = Camera(
         exposure=_uniform(next(keys), recipe.exposure, count),

@@ -32,7 +32,7 @@ def random_walk(key: PRNGKeyArray, *, inertia: Scalar = 0.9, axes: int = 2, step
 def random_rotations(
     key: PRNGKeyArray, *, extent: Scalar, roll: Scalar, focal: Scalar, inertia: Scalar = 0.9, views: int = 32
 ) -> Rotations:
-    """A hand that trembles: the middle of the picture moves over `extent` pixels, the whole rolls over `roll` radians."""
+    """A hand that trembles: the picture's middle moves over `extent` pixels, the whole rolls over `roll` radians."""
     aim, turn = jax.random.split(key)
     aimed = random_walk(aim, inertia=inertia, axes=2, steps=views) * extent / focal
     return jnp.concatenate([aimed, random_walk(turn, inertia=inertia, axes=1, steps=views) * roll], -1)
@@ -46,9 +46,7 @@ def steady_rotations(*, extent: Scalar, angle: Scalar, focal: Scalar, views: int
 
 
 @jax.jit
-def draw_recorded(
-    key: PRNGKeyArray, recorded: Float[Array, "m v 3"], *, longest: Scalar, focal: Scalar
-) -> Rotations:
+def draw_recorded(key: PRNGKeyArray, recorded: Float[Array, "m v 3"], *, longest: Scalar, focal: Scalar) -> Rotations:
     """One of the recorded windows (`pipeline.poses` loads them), turned and mirrored at random.
 
     Those that move further than `longest` pixels are slowed down to it.

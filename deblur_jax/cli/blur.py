@@ -105,11 +105,11 @@ def _blurred(picture: Any, kernel: Any, options: argparse.Namespace) -> Any:
 
     from deblur_jax import blur
 
-    camera = blur.CameraConfig(
-        gain=1.0 / options.photons if options.photons else 0.0, read=options.noise, jpeg_quality=options.jpeg
+    camera = blur.Camera(
+        gain=1.0 / options.photons if options.photons else None, read=options.noise or None, jpeg_quality=options.jpeg
     )
     light = blur.convolve_fft(blur.srgb_to_linear(picture[None]), kernel[None])
-    return blur.capture(jax.random.key(options.seed), light, config=camera)[0]
+    return blur.capture(jax.random.key(options.seed), light, camera)[0]
 
 
 def _sheet(picture: Any, options: argparse.Namespace) -> Any:
