@@ -39,7 +39,7 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
         raise UserError(f"{name}: the file is empty")
     if not data.startswith(_READABLE):
         raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
-    with _silenced_stderr():
+    with silenced_stderr():
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
@@ -50,7 +50,7 @@ def decode_image(data: bytes, name: str | Path) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
     """The codecs' C libraries print their own complaints; ours says it in one line."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
@@ -67,7 +67,7 @@ def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 6], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
-    with _silenced_stderr():
+    with silenced_stderr():
         try:
             done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))
         except cv2.error:
