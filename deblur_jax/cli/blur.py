@@ -319,9 +319,7 @@ def _focal(light: Any, options: argparse.Namespace) -> float:
         return max(float(longer), 4 * options.extent)
     # Otherwise a turn over the extent would show what lies beside or behind the camera.
     if options.extent * longer > 0.5 * options.focal**2:
-        raise UserError(
-            f"--focal {options.focal:g} is too short to move {longer} pixels by --extent {options.extent:g}"
-        )
+        raise UserError(f"--focal {options.focal:g} is too short for {longer} pixels and --extent {options.extent:g}")
     return options.focal
 
 
@@ -338,7 +336,7 @@ def _random_path(number: int, light: Any, options: argparse.Namespace, extent: f
 
 
 def recorded_path(options: argparse.Namespace, focal: float) -> Any:
-    """Of 64 exposures drawn by the seed, the one that moves over the extent most nearly; a faster one is slowed down."""
+    """Of 64 exposures drawn by the seed, the one that moves nearest to the extent; a faster one is slowed down."""
     import numpy as np
 
     from deblur_jax.pipeline import poses

@@ -1,6 +1,7 @@
 """The contact sheet of `deblur blur`: all kinds of blur of one picture, their kernels, and paths of hands."""
 
 import argparse
+import itertools
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ _EXTRA = {
     "shake, highlights x8": {"saturate": 8.0},
     "shake, noise, JPEG 30": {"noise": 0.02, "photons": 300.0, "jpeg": 30},
 }
+_INSET, _GRID = 96, 144  # of a kernel, of nine of them
 _PATHS = 8
 
 
@@ -41,19 +43,33 @@ def _cell(title: str, picture: Any, kernels: Any) -> Any:
     import cv2
     import numpy as np
 
-    from deblur_jax import filters
+    from deblur_jax import blur, filters
 
     # Small pictures are shown enlarged, pixel by pixel.
     cell = cv2.resize(np.asarray(filters.to_8bit(picture)), (_SIDE, _SIDE), interpolation=cv2.INTER_NEAREST)
     if kernels is not None:
-        inset = mosaic(kernels)
-        scale = max(1, 94 // max(inset.shape))
-        size = (94, 94) if scale == 1 else tuple(scale * n for n in inset.shape[::-1])
-        method = cv2.INTER_AREA if max(inset.shape) > 94 else cv2.INTER_NEAREST
-        inset = cv2.copyMakeBorder(cv2.resize(inset, size, interpolation=method), 1, 1, 1, 1, 0, value=255)
+        # Shown as the light that they are; whole pixels, unless there are too many.
+        shown = _trimmed(np.asarray(blur.linear_to_srgb(kernels / kernels.max((2, 3), keepdims=True))))
+        longest = _INSET if kernels.shape[0] == 1 else _GRID
+        scale = max(1, longest // (shown.shape[0] * shown.shape[2]))
+        inset = mosaic(np.kron(shown, np.ones((scale, scale), np.float32)))
+        if max(inset.shape) > longest:
+            inset = cv2.resize(inset, (longest, longest), interpolation=cv2.INTER_AREA)
+        inset = cv2.copyMakeBorder(inset, 1, 1, 1, 1, 0, value=255)
         h, w = inset.shape
         cell[-h - 4 : -4, -w - 4 : -4] = inset[..., None]
     return _titled(title, cell, 2)
+
+
+def _trimmed(kernels: Any) -> Any:
+    """Without the borders that are dark in all of them."""
+    import numpy as np
+
+    size = kernels.shape[-1]
+    lit = np.argwhere(kernels.max((0, 1)) > 0.05)
+    reach = min(np.abs(lit - size // 2).max() + 1, size // 2)
+    inside = slice(size // 2 - reach, size // 2 + reach + 1)
+    return kernels[:, :, inside, inside]
 
 
 def _titled(title: str, cell: Any, border: int) -> Any:
@@ -74,7 +90,7 @@ def _path_rows(options: argparse.Namespace, width: int) -> list[Any]:
 
     keys = jax.random.split(jax.random.key(options.seed), _PATHS)
     walks = jax.vmap(lambda key: blur.random_walk(key, steps=64))(keys)
-    rows = [("random walks of a hand, from dark to light, on axes of their own size", np.asarray(walks))]
+    rows = [("paths of a trembling hand, from dark to light, each to its own scale", np.asarray(walks))]
     if options.poses:
         seeds = (argparse.Namespace(**{**vars(options), "seed": options.seed + i}) for i in range(_PATHS))
         paths = [np.asarray(recorded_path(own, 1000.0))[:, :2] for own in seeds]
@@ -95,7 +111,7 @@ def _drawn(path: Any, side: int) -> Any:
     low, high = path.min(0), path.max(0)
     points = (path - (low + high) / 2) / max((high - low).max(), 1e-9) * (side - 36) + side / 2
     fine = np.round(points * 16).astype(np.int32)  # OpenCV draws at sixteenths of a pixel
-    for i, (start, end) in enumerate(zip(fine, fine[1:], strict=False)):
+    for i, (start, end) in enumerate(itertools.pairwise(fine)):
         time = i / (len(fine) - 2)
         colour = (int(30 + 205 * time), int(30 + 90 * time), int(90 - 50 * time))
         cv2.line(panel, start.tolist(), end.tolist(), colour, 2, cv2.LINE_AA, 4)

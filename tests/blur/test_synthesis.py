@@ -147,7 +147,7 @@ def test_the_shares_are_kept():
 
 
 def test_both_are_seen_by_the_same_camera():
-    """A flat picture has nothing to blur: each pair is one colour, the noise aside, whatever exposure, balance, curve."""
+    """A flat picture has nothing to blur: each pair is one colour, noise aside, whatever exposure, balance, curve."""
     made = many(0.5)
     means = [np.asarray(x).mean((1, 2)) for x in made[:2]]
     np.testing.assert_allclose(means[0], means[1], atol=0.025)

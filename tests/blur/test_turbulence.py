@@ -1,6 +1,7 @@
 """The air: Kolmogorov's laws, the wind, and the spot of a round lens."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def test_the_power_falls_with_the_frequency_to_eleven_thirds():
     power = (np.abs(np.fft.fft2(screens())) ** 2).mean(0)
     frequency = np.hypot(np.fft.fftfreq(256)[:, None], np.fft.fftfreq(256))
     bands = np.geomspace(0.02, 0.45, 9)
-    inside = [(frequency >= low) & (frequency < high) for low, high in zip(bands, bands[1:], strict=False)]
+    inside = [(frequency >= low) & (frequency < high) for low, high in itertools.pairwise(bands)]
     middles = [np.exp(np.log(frequency[band]).mean()) for band in inside]
     means = [np.exp(np.log(power[band]).mean()) for band in inside]
     assert abs(slope(middles, means) + 11 / 3) < 0.1
@@ -105,7 +106,7 @@ def test_spots_are_normalised_centred_and_wider_in_worse_air():
         np.testing.assert_allclose((drawn * RIGHT).sum((1, 2)), 0, atol=5e-3)
         np.testing.assert_allclose((drawn * DOWN).sum((1, 2)), 0, atol=5e-3)
         spread.append((drawn * (RIGHT**2 + DOWN**2)).sum((1, 2)).mean())
-    assert all(b > a * 1.05 for a, b in zip(spread, spread[1:], strict=False))
+    assert all(b > a * 1.05 for a, b in itertools.pairwise(spread))
     assert np.abs(drawn[0] - drawn[1]).max() > 0.2 * drawn.max()  # each its own speckles
 
 
