@@ -230,7 +230,7 @@ def _handheld(light: Any, options: argparse.Namespace, grid: tuple[int, int]) ->
 def _layers(light: Any, options: argparse.Namespace, grid: tuple[int, int]) -> Made:
     """A thing that moves over the extent before a background that the hand shakes by a quarter of it."""
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     from deblur_jax import blur
 
@@ -250,9 +250,9 @@ def _layers(light: Any, options: argparse.Namespace, grid: tuple[int, int]) -> M
     behind, front = _fine(paths, light, focal)
     seen = blur.layered_motion(light, layer, mask, rotations=behind, layer_rotations=front, focal=focal)
     # Each place's kernel is that of what stands there.
-    right, down = (places.astype(int) for places in jnp.moveaxis(_places(light, grid), -1, 0))
-    is_front = (mask[down, right] > 0.5)[..., None]
-    offsets = jnp.where(is_front, _offsets(front, light, focal, grid), _offsets(behind, light, focal, grid))
+    right, down = _places(light, grid).astype(int).transpose(2, 0, 1)
+    is_front = (np.asarray(mask)[down, right] > 0.5)[..., None]
+    offsets = np.where(is_front, _offsets(front, light, focal, grid), _offsets(behind, light, focal, grid))
     return Made(seen, blur.composite(light, layer, mask), _local_kernels(offsets))
 
 
@@ -260,6 +260,7 @@ def _turbulence(light: Any, options: argparse.Namespace, grid: tuple[int, int]) 
     """Heavy shimmer, D / r0 = 3: the speckled spot spreads over about six widths of the clear one."""
     import jax
     import jax.numpy as jnp
+    import numpy as np
 
     from deblur_jax import blur
     from deblur_jax.blur.views import pixel_grid, sample
@@ -278,8 +279,10 @@ def _turbulence(light: Any, options: argparse.Namespace, grid: tuple[int, int]) 
     size = 2 * math.ceil(0.75 * options.extent) + 3
     kernel = blur.turbulence_kernel(spot, 3.0, width=max(1.0, options.extent / 6), size=size)
     bent = sample(light, pixel_grid(height, width) + warp)
-    right, down = (places.astype(int) for places in jnp.moveaxis(_places(light, grid), -1, 0))
-    moved = _local_kernels(-warp[down, right][None], room=size // 2)  # looked up there, so seen the other way
+    right, down = _places(light, grid).astype(int).transpose(2, 0, 1)
+    moved = _local_kernels(
+        -np.asarray(warp)[down, right][None], room=size // 2
+    )  # looked up there, so seen the other way
     flat = moved.reshape(-1, *moved.shape[2:])
     spots = blur.convolve(flat[..., None], jnp.tile(kernel, (len(flat), 1, 1)))[..., 0].reshape(moved.shape)
     return Made(blur.convolve_fft(bent[None], kernel[None])[0], light, spots)
@@ -341,7 +344,7 @@ def recorded_path(options: argparse.Namespace, focal: float) -> Any:
 
     from deblur_jax.pipeline import poses
 
-    axes = {"camera": poses.CAMERA, "tumvi": poses.TUMVI}.get(options.pose_axes, options.pose_axes)
+    axes = str({"camera": poses.CAMERA, "tumvi": poses.TUMVI}.get(options.pose_axes, options.pose_axes))
     found = poses.exposures([options.poses], views=64, count=64, axes=axes, seed=abs(options.seed))
     moved = focal * np.ptp(found[..., :2], axis=1).max(-1)
     nearest = np.abs(np.log(np.maximum(moved, 1e-6) / options.extent)).argmin()
@@ -363,34 +366,34 @@ def _fine(paths: list[Any], light: Any, focal: float) -> list[Any]:
 
 def _places(light: Any, grid: tuple[int, int]) -> Any:
     """Points (right, down), evenly over the picture, with half a step to its borders."""
-    import jax.numpy as jnp
+    import numpy as np
 
-    height, width = light.shape[:2]
-    down, right = ((jnp.arange(n) + 0.5) / n * size - 0.5 for n, size in zip(grid, (height, width), strict=True))
-    return jnp.stack(jnp.meshgrid(right, down), -1)
+    down, right = ((np.arange(n) + 0.5) / n * size - 0.5 for n, size in zip(grid, light.shape, strict=False))
+    return np.stack(np.meshgrid(right, down), -1).astype(np.float32)
 
 
 def _offsets(path: Any, light: Any, focal: float, grid: tuple[int, int]) -> Any:
     """How far each view moves what stands at the places: `(views rows columns 2)`."""
     import jax.numpy as jnp
+    import numpy as np
 
     from deblur_jax import blur
 
     places = _places(light, grid)
-    height, width = light.shape[:2]
-    centre = jnp.array([(width - 1) / 2, (height - 1) / 2])
-    return blur.moved_points(jnp.asarray(path), places, focal=focal, centre=centre) - places
+    centre = jnp.array([(light.shape[1] - 1) / 2, (light.shape[0] - 1) / 2])
+    moved = blur.moved_points(jnp.asarray(path), jnp.asarray(places), focal=focal, centre=centre)
+    return np.asarray(moved) - places
 
 
 def _local_kernels(offsets: Any, *, room: int = 0) -> Any:
     """Where each place's light goes, not moved to the middle."""
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     from deblur_jax import blur
 
-    size = 2 * (math.ceil(float(jnp.abs(offsets).max())) + 1 + room) + 1
-    flat = jnp.moveaxis(offsets, 0, 2).reshape(-1, len(offsets), 2)
+    size = 2 * (math.ceil(np.abs(offsets).max()) + 1 + room) + 1
+    flat = np.moveaxis(offsets, 0, 2).reshape(-1, len(offsets), 2)
     kernels = jax.vmap(lambda points: blur.trajectory_kernel(points, size=size, centred=False))(flat)
     return kernels.reshape(*offsets.shape[1:3], size, size)
 

@@ -78,8 +78,8 @@ def _titled(title: str, cell: Any, border: int) -> Any:
 
     strip = np.full((28, cell.shape[1], 3), 255, np.uint8)
     cv2.putText(strip, title, (4, 20), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 1, cv2.LINE_AA)
-    edges = [border] * 4
-    return cv2.copyMakeBorder(np.vstack([strip, cell]), *edges, cv2.BORDER_CONSTANT, value=[255] * 3)
+    edges = ((border, border), (border, border), (0, 0))
+    return np.pad(np.vstack([strip, cell]), edges, constant_values=255)
 
 
 def _path_rows(options: argparse.Namespace, width: int) -> list[Any]:

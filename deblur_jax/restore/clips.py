@@ -31,6 +31,8 @@ def read_frames(path: str | Path, *, count: int, start: float = 0.0) -> np.ndarr
                 break
             frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
         clip.release()
+    if not skipped + len(frames):
+        raise UserError(f"{path}: not a film clip that can be read")
     if len(frames) < count:
         found = skipped + len(frames)
         raise UserError(f"{path}: {first + count} frames are needed ({count} from {start:g} s on), it has {found}")
