@@ -1,7 +1,9 @@
 """Blur a picture on purpose: camera shake, moving things, defocus, the air; noise and JPEG if wanted.
 
-The blur acts on linear light, as in a camera. The same seed gives the same picture. With --kind frames the input is
-a film clip, whose neighbouring frames are averaged.
+The blur acts on linear light, as in a camera. The same seed gives the same picture. line, shake and the optical kinds
+blur every place alike; handheld turns the camera, so that each place blurs in its own way; layers moves a thing in
+front of the picture; turbulence is shimmering air. With --kind frames the input is a film clip, whose neighbouring
+frames are averaged.
 """
 
 import argparse
@@ -280,9 +282,8 @@ def _turbulence(light: Any, options: argparse.Namespace, grid: tuple[int, int]) 
     kernel = blur.turbulence_kernel(spot, 3.0, width=max(1.0, options.extent / 6), size=size)
     bent = sample(light, pixel_grid(height, width) + warp)
     right, down = _places(light, grid).astype(int).transpose(2, 0, 1)
-    moved = _local_kernels(
-        -np.asarray(warp)[down, right][None], room=size // 2
-    )  # looked up there, so seen the other way
+    # Looked up there, so seen the other way.
+    moved = _local_kernels(-np.asarray(warp)[down, right][None], room=size // 2)
     flat = moved.reshape(-1, *moved.shape[2:])
     spots = blur.convolve(flat[..., None], jnp.tile(kernel, (len(flat), 1, 1)))[..., 0].reshape(moved.shape)
     return Made(blur.convolve_fft(bent[None], kernel[None])[0], light, spots)
