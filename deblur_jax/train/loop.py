@@ -100,9 +100,11 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     if not config.start_from:
         return module, None
     found = weights.resolve(config.start_from)
-    if (found.network, found.variant) != (config.network, config.variant.to_dict()) or found.merged:
+    wanted = config.network, config.variant.to_dict()
+    if (found.network, found.variant) != wanted or found.merged:
         form = " with its branches merged, which cannot be trained further" if found.merged else ""
-        raise UserError(f"{config.start_from}: weights of {found.network}{form}; the config has {config.network} {dict(config.variant) or ''}")
+        theirs, ours = (f"{name} {dict(variant) or ''}" for name, variant in ((found.network, found.variant), wanted))
+        raise UserError(f"{config.start_from}: weights of {theirs}{form}; the config has {ours}")
     return module, found.params
 
 

@@ -65,7 +65,8 @@ def test_files_that_are_no_configs(tmp_path):
     with pytest.raises(UserError, match=r"x.py: ZeroDivisionError"):
         config.load(tmp_path / "x.py")
     (tmp_path / "x.py").write_text(
-        "from deblur_jax.train.config import base\ndef get_config():\n    c = base()\n    c.loss.sssim = 1.0\n    return c\n"
+        "from deblur_jax.train.config import base\n\n"
+        "def get_config():\n    c = base()\n    c.loss.sssim = 1.0\n    return c\n"
     )
     with pytest.raises(UserError, match=r"sssim"):
         config.load(tmp_path / "x.py")
