@@ -119,7 +119,7 @@ def _check(
         raise UserError(f"{path}: {network} has no such variant: {error}") from None
     module = entry.deployed() if merged else entry.training()
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    wanted = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), picture)["params"], sep="/")
+    wanted: Any = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), picture)["params"], sep="/")
     for name, leaf in wanted.items():
         if name not in flat:
             raise UserError(f"{path}: does not fit {network}: {name} is missing")
