@@ -23,7 +23,8 @@ MAY_IMPORT = {
     "restore": _LEAVES | {"weights", "samples"},
     "pipeline": _LEAVES | {"weights", "samples", "restore"},
     "bench": _LEAVES | {"weights", "samples", "restore", "pipeline"},
-    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "bench"},
+    "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline"},
+    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "bench", "evaluate"},
     "__main__": {"cli"},
     "__init__": set(),
 }
