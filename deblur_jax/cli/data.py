@@ -5,9 +5,10 @@ Plain folders need no preparation: blur/ and sharp/ beside each other, or sharp 
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from deblur_jax.cli.progress import Progress
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +57,7 @@ def _prepare(options: argparse.Namespace) -> int:
     from deblur_jax.pipeline.builders import load_source
     from deblur_jax.pipeline.prepare import prepare, shards_of
 
-    with _Progress("checking the files") as progress:
+    with Progress("checking the files") as progress:
         source, found = load_source(
             options.dataset,
             options.manual_dir,
@@ -73,7 +74,7 @@ def _prepare(options: argparse.Namespace) -> int:
         summary = f"deblur data: PARTIAL: {len(found.missing)} missing, and left out of what is written"
         print(first_ten(summary, found.missing), file=sys.stderr)
     try:
-        with _Progress("writing", scale=1e9, unit=" GB") as progress:
+        with Progress("writing", scale=1e9, unit=" GB") as progress:
             prepare(source, options.out, shards=options.shards, overwrite=options.overwrite, tick=progress)
     except KeyboardInterrupt:
         print("deblur data: the finished shards stay; run the same command again to go on", file=sys.stderr)
@@ -92,7 +93,7 @@ def _check(options: argparse.Namespace) -> int:
 
     from deblur_jax.pipeline.checks import examine, first_ten
 
-    with _Progress("decoding") as progress:
+    with Progress("decoding") as progress:
         report = examine(options.folder, sample=options.sample, seed=options.seed, tick=progress)
     if options.json:
         print(json.dumps({"folder": str(options.folder), **dataclasses.asdict(report)}, indent=2))
@@ -178,39 +179,3 @@ def _cell(split: str, entry: Any) -> Any:
     text = text if len(text) <= 40 else f"...{text[-37:]}"
     cv2.putText(caption, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
     return cv2.copyMakeBorder(np.vstack([*strips, caption]), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=[255] * 3)
-
-
-class _Progress:
-    """On a terminal one line that is rewritten, with the time left; otherwise a line every half minute."""
-
-    def __init__(self, what: str, *, scale: float = 1, unit: str = ""):
-        self._what, self._scale, self._unit = what, scale, unit
-        self._start = self._last = time.monotonic()
-        self._first = 0
-        self._terminal = sys.stderr.isatty()
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        # What was finished by an earlier run comes in one step, and says nothing of the speed.
-        self._first = self._first or done
-        if now - self._last < (0.2 if self._terminal else 30):
-            return
-        self._last = now
-        rate = (done - self._first) / (now - self._start)
-        left = f", {_duration((total - done) / rate)} left" if rate > 0 else ""
-        amount = f"{done / self._scale:.4g} of {total / self._scale:.4g}{self._unit}"
-        line = f"{self._what}: {amount}{left}"
-        print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
-        sys.stderr.flush()
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"

@@ -56,7 +56,7 @@ def save(
 ) -> None:
     """Writes the file whole or not at all, in float32 or half precision. Parameters that do not fit are refused."""
     path = Path(path)
-    flat = {name: np.asarray(value) for name, value in flatten_dict(params, sep="/").items()}
+    flat = {name: np.asarray(value) for name, value in _flat(params).items()}
     _check(flat, network, merged, variant or {}, path)
     dtype = np.float16 if half else np.float32
     with np.errstate(over="ignore"):
@@ -107,6 +107,11 @@ def resolve(model: str) -> Weights:
     raise UserError(f"{model}: no such weights file or training workdir")
 
 
+def _flat(params: Any) -> dict[str, Any]:
+    found: Any = flatten_dict(params, sep="/")
+    return found
+
+
 def _check(
     flat: Mapping[str, np.ndarray], network: str, merged: bool, variant: Mapping[str, Any], path: Path | str
 ) -> None:
@@ -119,7 +124,7 @@ def _check(
         raise UserError(f"{path}: {network} has no such variant: {error}") from None
     module = entry.deployed() if merged else entry.training()
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    wanted: Any = flatten_dict(jax.eval_shape(module.init, jax.random.key(0), picture)["params"], sep="/")
+    wanted = _flat(jax.eval_shape(module.init, jax.random.key(0), picture)["params"])
     for name, leaf in wanted.items():
         if name not in flat:
             raise UserError(f"{path}: does not fit {network}: {name} is missing")
