@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "pipeline": _LEAVES | {"weights", "samples", "restore"},
     "train": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "bench": _LEAVES | {"weights", "samples", "restore", "pipeline"},
-    "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline", "bench"},
+    "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "evaluate", "bench"},
     "__main__": {"cli"},
     "__init__": set(),

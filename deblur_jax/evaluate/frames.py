@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
-from deblur_jax.models import facts, zoo
+from deblur_jax.models import facts
 from deblur_jax.restore import tiles
 from deblur_jax.weights import Weights
 
@@ -31,7 +31,7 @@ class Restorer:
     ) -> None:
         self.facts = facts.read()[weights.network]
         self.devices = list(devices or jax.devices())
-        self._module = zoo.get(weights.network).deployed()
+        self._module = weights.entry.deployed()
         self._variables = {"params": weights.deployed()}
         self._max_pixels = max_pixels
         self._placed: dict[str, Any] = {}
