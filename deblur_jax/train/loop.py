@@ -38,7 +38,9 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGTERM, signal.SIGINT)}
+        # With several processes JAX's own preemption service listens to SIGTERM, and finds a step that suits all.
+        ours = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        self._before = {s: signal.signal(s, self._ask) for s in ours}
 
     def _ask(self, signum: int, _: Any) -> None:
         if self.asked and signum == signal.SIGINT:
