@@ -54,8 +54,8 @@ def test_flow_finds_a_shift(right, down):
     flow = blur.optical_flow(smooth_noise(RIGHT, DOWN), smooth_noise(RIGHT - right, DOWN - down))
     inside = np.asarray(flow)[10:-10, 12:-12]
     error = np.abs(inside - [right, down])
-    assert np.quantile(error, 0.95) < 0.15
-    assert np.median(error) < 0.01
+    assert np.quantile(error, 0.95) < 0.25
+    assert np.median(error) < 0.02
 
 
 def test_flow_finds_a_zoom():

@@ -98,7 +98,8 @@ def test_a_light_leaves_its_streak_where_moved_points_says(right, down):
     assert distances.min(1).max() < 1.7  # nowhere else: a pixel's diagonal, and the zoom
     assert distances.min(0).max() < 0.8  # all along
     middle = (streak[..., None] * np.mgrid[:H, :W][::-1].transpose(1, 2, 0)).sum((0, 1)) / streak.sum()
-    np.testing.assert_allclose(middle, path.mean(0), atol=0.25)
+    # Not to the pixel's hundredth: what is seen larger counts for more.
+    np.testing.assert_allclose(middle, path.mean(0), atol=0.5)
 
 
 def test_a_cut_out_picture_moves_as_within_the_whole(photo):
