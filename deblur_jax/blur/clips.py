@@ -92,7 +92,7 @@ def _mismatch(
 @jax.jit
 def optical_flow(first: Frame, last: Frame) -> Float[Array, "h w 2"]:
     """How far (right, down) every pixel of `first` moves to `last`: Lucas and Kanade's least squares over Gaussian
-    windows, from coarse to fine. For smooth motion of up to about a quarter of the picture; flat places follow others.
+    windows, from coarse to fine. For motion of up to about a quarter of the picture; flat places follow those around.
     """
     pyramid = [jnp.stack([grey(frame)[..., 0] if frame.shape[-1] == 3 else frame[..., 0] for frame in (first, last)])]
     while min(pyramid[-1].shape[1:]) >= 2 * _SMALLEST:

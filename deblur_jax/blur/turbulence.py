@@ -14,7 +14,7 @@ from jaxtyping import Array, Complex, Float, PRNGKeyArray
 Scalar = float | Float[Array, ""]
 
 _PUPIL = 32  # samples over the lens' diameter
-# Noll 1976: over a round lens the phase has a variance of 1.03 (D / r0)^(5/3), and of 0.134 times it without its tilt.
+# Noll 1976: the variance of the phase over a round lens, without its tilt, in units of (D / r0)^(5/3).
 _VARIANCE_WITHOUT_TILT = 0.134
 
 

@@ -1,1 +1,1 @@
-"""From files to batches on devices: sources, decoding, crops, loader; preparing and checking datasets."""
+"""From files to batches on devices: sources, crops, loader; recorded camera motion; preparing and checking datasets."""

@@ -64,9 +64,7 @@ def exposures(
     generator = np.random.default_rng(seed)
     lengths = np.array([times[-1] - times[0] for times, _ in recordings])
     if longest >= lengths.max():
-        raise UserError(
-            f"{paths[int(lengths.argmax())]}: only {lengths.max():.2f} s long, exposures last {longest:g} s"
-        )
+        raise UserError(f"{paths[0]}: {lengths.max():.2f} s long at most, and exposures last {longest:g} s")
     room = np.maximum(lengths - longest, 0.0)
     found = []
     for _ in range(20 * count):

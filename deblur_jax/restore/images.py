@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from deblur_jax.errors import UserError
+from deblur_jax.files import write_whole
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 # How the files begin whose depth OpenCV hands over scaled to all of 8 or 16 bits. Others (10-bit AVIF, 12-bit
@@ -33,33 +34,49 @@ def read_bytes(path: str | Path) -> bytes:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def decode_image(data: bytes, name: str | Path) -> np.ndarray:
-    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints."""
+def decode_image(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:
+    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints.
+
+    `silent` turns the whole process' standard error away meanwhile, so that the codecs' C libraries cannot print
+    complaints of their own; not for threads beside others that print.
+    """
     if not data:
         raise UserError(f"{name}: the file is empty")
     if not data.startswith(_READABLE):
         raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
-    with silenced_stderr():
+    with silenced_stderr() if silent else contextlib.nullcontext():
         try:
-            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+            pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
             pixels = None
     if pixels is None:
         raise UserError(f"{name}: the picture is damaged, or too large to be decoded")
-    return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB, dst=pixels)
+    return pixels
+
+
+# Many threads may decode at once: the first one in turns standard error away, the last one out turns it back.
+# (Each for itself would sooner or later put back what another one had turned away, and lose it for good.)
+_silence_lock, _silence_users, _silence_kept = threading.Lock(), 0, -1
 
 
 @contextlib.contextmanager
 def silenced_stderr() -> Iterator[None]:
     """The codecs' C libraries print their own complaints; ours says it in one line."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    global _silence_users, _silence_kept
+    with _silence_lock:
+        if _silence_users == 0:
+            _silence_kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
+        _silence_users += 1
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        with _silence_lock:
+            _silence_users -= 1
+            if _silence_users == 0:
+                os.dup2(_silence_kept, 2)
+                os.close(_silence_kept)
 
 
 def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes:
@@ -96,23 +113,3 @@ def write_image(path: str | Path, pixels: np.ndarray, *, overwrite: bool = False
     """Writes 8-bit pixels in the format of the suffix."""
     path = check_output(path, overwrite=overwrite)
     write_whole(path, encode_image(pixels, path.suffix.lower()))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none: written beside under another name, then renamed."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            try:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-                os.replace(temporary, path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """Picture files: depths, orientation, whole files."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from deblur_jax.errors import UserError
 from deblur_jax.restore import read_image, write_image
-from deblur_jax.restore.images import write_whole
+from deblur_jax.restore.images import decode_image, encode_image, write_whole
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -61,3 +62,16 @@ def test_a_write_that_stops_halfway_leaves_the_old_file_whole(tmp_path, monkeypa
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["x.png"]
+
+
+def test_decoding_in_many_threads_leaves_standard_error_where_it_was(capfd):
+    damaged = encode_image(np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8), ".jpg")[:-3000]
+
+    def decode(_):
+        with pytest.raises(UserError, match="damaged"):
+            decode_image(damaged, "x.jpg")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, range(400)))
+    os.write(2, b"still here\n")
+    assert capfd.readouterr().err == "still here\n"

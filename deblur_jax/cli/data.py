@@ -1,0 +1,181 @@
+"""Datasets: prepare one for training, check any folder, show what is in it.
+
+Plain folders need no preparation: blur/ and sharp/ beside each other, or sharp photographs.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from deblur_jax.cli.progress import Progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
+
+    prepare = actions.add_parser("prepare", help="write a dataset as sharded ArrayRecord", allow_abbrev=False)
+    prepare.add_argument("dataset", type=Path, help="the dataset's folder, such as data/reds (its README says more)")
+    prepare.add_argument("--manual-dir", type=Path, required=True, metavar="DIR", help="where you unpacked it")
+    prepare.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write; again to resume")
+    prepare.add_argument("--config", metavar="NAME", help="a flavour of the dataset (default: its first)")
+    prepare.add_argument("--shards", type=int, metavar="N", help="files of each split (default: of about 256 MiB)")
+    prepare.add_argument(
+        "--raw", action="store_true", help="store decoded pixels: reads ten times as fast, takes 3 bytes a pixel"
+    )
+    prepare.add_argument("--allow-partial", action="store_true", help="go on without what is missing")
+    prepare.add_argument("--overwrite", action="store_true", help="start anew where something else was prepared")
+
+    check = actions.add_parser("check", help="decode and measure a prepared or plain folder", allow_abbrev=False)
+    check.add_argument("folder", type=Path)
+    check.add_argument("--sample", type=int, metavar="N", help="only N examples of each split")
+    check.add_argument("--seed", type=int, default=0, help="of the sample (0)")
+    check.add_argument("--json", action="store_true", help="print the report as JSON")
+
+    show = actions.add_parser("show", help="write a contact sheet, blur above sharp", allow_abbrev=False)
+    show.add_argument("folder", type=Path)
+    show.add_argument("-o", "--output", type=Path, required=True, help="a .png, .jpg or .webp file")
+    show.add_argument("--count", type=int, default=8, metavar="N", help="how many examples (8)")
+    show.add_argument("--split", metavar="NAME", help="of this split (default: of all)")
+    show.add_argument("--seed", type=int, default=0, help="of the choice (0)")
+    show.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+
+
+def run(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+
+    for name in ("shards", "sample", "count", "seed"):
+        value = getattr(options, name, None)
+        if value is not None and value < (0 if name == "seed" else 1):
+            raise UserError(f"--{name} must be at least {0 if name == 'seed' else 1}, not {value}")
+    return {"prepare": _prepare, "check": _check, "show": _show}[options.action](options)
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    import dataclasses
+
+    from deblur_jax.pipeline.builders import load_source
+    from deblur_jax.pipeline.prepare import prepare, shards_of
+
+    with Progress("checking the files") as progress:
+        source, found = load_source(
+            options.dataset,
+            options.manual_dir,
+            config=options.config,
+            allow_partial=options.allow_partial,
+            tick=progress,
+        )
+    source = dataclasses.replace(source, raw=options.raw)
+    for note in found.notes:
+        print(f"deblur data: note: {note}", file=sys.stderr)
+    if found.missing:
+        from deblur_jax.pipeline.checks import first_ten
+
+        summary = f"deblur data: PARTIAL: {len(found.missing)} missing, and left out of what is written"
+        print(first_ten(summary, found.missing), file=sys.stderr)
+    try:
+        with Progress("writing", scale=1e9, unit=" GB") as progress:
+            prepare(source, options.out, shards=options.shards, overwrite=options.overwrite, tick=progress)
+    except KeyboardInterrupt:
+        print("deblur data: the finished shards stay; run the same command again to go on", file=sys.stderr)
+        raise
+    cut = shards_of(source, options.shards)
+    for split, examples in source.splits.items():
+        sequences = len({example.sequence for example in examples})
+        print(f"{split}: {len(examples)} examples of {sequences} sequences in {len(cut[split])} shards")
+    print(options.out)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    import dataclasses
+    import json
+
+    from deblur_jax.pipeline.checks import examine, first_ten
+
+    with Progress("decoding") as progress:
+        report = examine(options.folder, sample=options.sample, seed=options.seed, tick=progress)
+    if options.json:
+        print(json.dumps({"folder": str(options.folder), **dataclasses.asdict(report)}, indent=2))
+        return 1 if report.problems else 0
+    print(f"{options.folder}: {report.kind}")
+    for split, figures in report.splits.items():
+        print(f"{split}: {_sentence(figures)}")
+    for note in report.notes:
+        print(f"note: {note}")
+    if report.problems:
+        many = len(report.problems)
+        print(first_ten(f"{many} problem{'s' * (many > 1)}:", report.problems))
+        return 1
+    print("no problems")
+    return 0
+
+
+def _sentence(figures: dict[str, Any]) -> str:
+    parts = [f"{figures['examples']} examples of {figures['sequences']} sequences, {figures['decoded']} decoded"]
+    parts += [f"{many} of {size}" for size, many in list(figures["sizes"].items())[:3]]
+    if "sharpness_sharp" in figures:
+        blur = f"{figures['sharpness_blur']:.0f} blurred, " if "sharpness_blur" in figures else ""
+        parts.append(f"Laplacian variance {blur}{figures['sharpness_sharp']:.0f} sharp")
+    if figures.get("psnr") is not None:
+        parts.append(f"PSNR {figures['psnr']:.2f} dB")
+    if figures.get("unblurred"):
+        parts.append(f"{figures['unblurred']} pairs without any blur")
+    return "; ".join(parts)
+
+
+def _show(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+    from deblur_jax.pipeline.checks import open_folder
+    from deblur_jax.restore.images import check_output, write_image
+
+    check_output(options.output, overwrite=options.overwrite)
+    _, splits = open_folder(options.folder)
+    if options.split is not None and options.split not in splits:
+        raise UserError(f"{options.folder}: no split {options.split}; {' '.join(splits)}")
+
+    import numpy as np
+
+    wanted = [options.split] if options.split else list(splits)
+    entries = [(split, entry) for split in wanted for entry in splits[split]]
+    chosen = np.random.default_rng(options.seed).permutation(len(entries))[: options.count]
+    cells = [_cell(*entries[i]) for i in sorted(chosen)]
+    across = min(4, len(cells))
+    blank = np.full_like(cells[0], 255)
+    cells += [blank] * (-len(cells) % across)
+    # Cells of pairs are twice as high as those of photographs, and a folder has the one or the other.
+    rows = [np.hstack(cells[i : i + across]) for i in range(0, len(cells), across)]
+    write_image(options.output, np.vstack(rows), overwrite=options.overwrite)
+    print(options.output)
+    return 0
+
+
+def _cell(split: str, entry: Any) -> Any:
+    """Blur above sharp, each fitted into 320x214 pixels, and the name below."""
+    import cv2
+    import numpy as np
+
+    from deblur_jax.pipeline.pictures import decode
+
+    width, height = 320, 214
+    strips = []
+    for data in entry.read():
+        if data is None:
+            continue
+        pixels = decode(data, entry.name)
+        if pixels.dtype == np.uint16:
+            pixels = np.rint(pixels / 257).astype(np.uint8)
+        scale = min(width / pixels.shape[1], height / pixels.shape[0])
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        # Few pixels are shown as squares, many as their means.
+        small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
+        frame = np.full((height, width, 3), 255, np.uint8)
+        top, left = (height - size[1]) // 2, (width - size[0]) // 2
+        frame[top : top + size[1], left : left + size[0]] = small
+        strips.append(frame)
+    caption = np.full((24, width, 3), 255, np.uint8)
+    # OpenCV writes ASCII alone; of a long name the end tells more.
+    text = f"{split} {entry.name}".encode("ascii", "replace").decode()
+    text = text if len(text) <= 40 else f"...{text[-37:]}"
+    cv2.putText(caption, text, (4, 16), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 1, cv2.LINE_AA)
+    return cv2.copyMakeBorder(np.vstack([*strips, caption]), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=[255] * 3)

@@ -1,0 +1,152 @@
+"""Score models side by side on pairs of blurred and sharp pictures, and write a report.
+
+DIR holds a prepared dataset, or blur/ and sharp/. The report is index.html (one file, no network needed), report.json,
+pictures.csv and videos.csv.
+"""
+
+import argparse
+import json
+import re
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_FILES = ("index.html", "report.json", "pictures.csv", "videos.csv")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="a weights file or a training workdir")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared, or with blur/ and sharp/")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for the report")
+    parser.add_argument("--split", metavar="NAME", help="default: val, else test, else the only one")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spaced")
+    parser.add_argument("--fps-size", default="1280x720", metavar="WxH", help="of the timed picture (1280x720)")
+    parser.add_argument("--no-fps", action="store_true", help="take no times")
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="a device takes so many at once (default: what its memory holds)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the report if it exists")
+    parser.add_argument("--json", action="store_true", help="print report.json instead of the table")
+
+
+def run(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+    from deblur_jax.files import write_whole
+
+    for name in ("limit", "max_pixels"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1, not {value}")
+    width, height = _size(options.fps_size)
+    _check_folder(options.out, overwrite=options.overwrite)
+
+    from deblur_jax import weights
+    from deblur_jax.evaluate.run import choose, evaluate, open_pairs
+
+    split, entries = open_pairs(options.data, options.split)
+    chosen = choose(entries, options.limit)
+    labels = labels_of(options.models)
+    loaded = {label: weights.resolve(model) for label, model in zip(labels, options.models, strict=True)}
+
+    import jax
+
+    from deblur_jax.cli.progress import Progress
+    from deblur_jax.evaluate import figures, report, summary
+    from deblur_jax.evaluate.frames import Restorer
+
+    devices = jax.devices()[: len(chosen)]
+    restorers = {label: Restorer(w, devices=devices, max_pixels=options.max_pixels) for label, w in loaded.items()}
+    with Progress("scoring") as progress:
+        found = evaluate(restorers, chosen, devices=devices, tick=progress)
+    for reason in found.failed.values():
+        print(f"deblur eval: {reason}", file=sys.stderr)
+    if not found.pictures:
+        raise UserError(f"{options.data}: none of the {len(chosen)} pairs could be scored, so there is no report")
+    speeds = None if options.no_fps else _speeds(loaded, width, height)
+    models = {
+        label: {
+            "network": w.network,
+            "weights": model,
+            "parameters": restorers[label].facts.parameters,
+            "gmac": restorers[label].facts.gmac(width, height),
+            "card": w.card,
+        }
+        for (label, w), model in zip(loaded.items(), options.models, strict=True)
+    }
+    about = {
+        "data": str(options.data),
+        "split": split,
+        "pictures_there": len(entries),
+        "cost_size": f"{width}x{height}",
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "command": shlex.join(["deblur", *sys.argv[1:]]),
+    }
+    said = summary.summarise(found, about=about, models=models, speeds=speeds)
+    cases = {
+        section: [figures.show(title, index, found, restorers) for title, index in several.items()]
+        for section, several in figures.cases(found).items()
+    }
+    text = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{options.out}: cannot be made: {error.strerror}") from None
+    page = report.page(said, cases, lead=figures.lead(found))
+    contents = (page, text + "\n", summary.pictures_csv(said), summary.videos_csv(said))
+    for name, content in zip(_FILES, contents, strict=True):
+        write_whole(options.out / name, content.encode())
+    print(text if options.json else summary.table(said))
+    print(options.out / _FILES[0], file=sys.stderr if options.json else sys.stdout)
+    return 1 if found.failed else 0
+
+
+def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:
+    """On one device, one picture at a time, the models in turns."""
+    import jax
+
+    from deblur_jax.bench.measure import interleaved
+    from deblur_jax.evaluate.frames import Restorer
+    from deblur_jax.evaluate.summary import Speed
+
+    print("deblur eval: taking times", file=sys.stderr)
+    device = jax.devices()[0]
+    works = {label: Restorer(w, devices=[device]).work(height, width) for label, w in loaded.items()}
+    timings = interleaved(works)
+    return {label: Speed(t.median, t.low, t.high, width, height, device.device_kind) for label, t in timings.items()}
+
+
+def labels_of(models: Sequence[str]) -> list[str]:
+    """A name for each model: its file's, or its folder's for `best` and `final`; numbered where they are equal."""
+    labels: list[str] = []
+    for model in models:
+        path = Path(model)
+        if path.suffix == ".safetensors":
+            path = path.resolve().parent if path.stem in ("best", "final") else path.with_suffix("")
+        label = (path if path.name else path.resolve()).name or model
+        taken, number = {*labels, "blurry", "sharp"}, 2
+        unique = label
+        while unique in taken:
+            unique, number = f"{label}-{number}", number + 1
+        labels.append(unique)
+    return labels
+
+
+def _size(text: str) -> tuple[int, int]:
+    from deblur_jax.errors import UserError
+
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if not match:
+        raise UserError(f"--fps-size must be a width and a height such as 1280x720, not {text}")
+    return int(match[1]), int(match[2])
+
+
+def _check_folder(folder: Path, *, overwrite: bool) -> None:
+    """Before any work: the report can be written, and replaces none unasked."""
+    from deblur_jax.errors import UserError
+
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, name a folder for the report")
+    for name in _FILES:
+        if (folder / name).exists() and not overwrite:
+            raise UserError(f"{folder / name}: exists already; --overwrite replaces the report")

@@ -1,0 +1,182 @@
+"""Scores models side by side on pairs of pictures."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from deblur_jax.errors import UserError
+from deblur_jax.evaluate import scores
+from deblur_jax.evaluate.frames import Restorer
+from deblur_jax.pipeline import trees
+from deblur_jax.pipeline.checks import Entry, open_folder
+from deblur_jax.pipeline.pictures import as_8bit, decode
+
+__all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "choose", "evaluate", "open_pairs", "read_pair", "restored_8bit"]
+
+BLURRY, SHARP = "blurry", "sharp"  # rows of every table, beside the models
+_AHEAD = 4  # pictures that are decoded while others are restored
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One pair's scores: `scores[row][score]`; of the sharp picture the Laplacian alone."""
+
+    name: str
+    sequence: str
+    frame: int
+    width: int
+    height: int
+    scores: dict[str, dict[str, float]]
+
+
+@dataclass
+class Evaluation:
+    """All pictures in the order of the data, and those that could not be scored, with the reason."""
+
+    models: list[str]
+    pictures: list[Picture] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)  # of the same pictures, to read them again
+    failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> list[str]:
+        return [BLURRY, *self.models]
+
+    @property
+    def sequences(self) -> list[str]:
+        return [picture.sequence for picture in self.pictures]
+
+    def values(self, row: str, score: str) -> list[float]:
+        return [picture.scores[row][score] for picture in self.pictures]
+
+    def gains(self, row: str, score: str) -> np.ndarray:
+        """Over the blurry picture, of each picture; not-a-number where both are infinite."""
+        before, after = (np.asarray(self.values(r, score)) for r in (BLURRY, row))
+        return np.subtract(after, before, out=np.full(len(before), np.nan), where=np.isfinite(before))
+
+
+def open_pairs(folder: Path, split: str | None = None) -> tuple[str, list[Entry]]:
+    """The pairs of a prepared dataset or plain folder: of the split, else of `val`, of `test`, of the only one."""
+    kind = trees.kind_of(folder)
+    if kind in ("photos", "clips"):
+        raise UserError(f"{folder}: holds {kind} without blurred ones beside them; scores need pairs: blur/ and sharp/")
+    splits = {name: entries for name, entries in open_folder(folder)[1].items() if entries}
+    names = [split] if split else [name for name in ("val", "test") if name in splits] or list(splits)
+    if split and split not in splits:
+        raise UserError(f"{folder}: no split {split}; there are {', '.join(splits)}")
+    if not split and len(splits) > 1 and names[0] not in ("val", "test"):
+        raise UserError(f"{folder}: name one of its splits with --split: {', '.join(splits)}")
+    entries = splits[names[0]]
+    if kind == "prepared" and entries[0].read()[0] is None:
+        raise UserError(f"{folder}: a dataset of sharp pictures alone; scores need pairs of blurred and sharp ones")
+    return names[0], entries
+
+
+def choose(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
+    """At most `limit` of them, evenly spaced."""
+    if limit is None or limit >= len(entries):
+        return list(entries)
+    return [entries[(2 * i + 1) * len(entries) // (2 * limit)] for i in range(limit)]
+
+
+def read_pair(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+    """The blurred and the sharp picture as 8-bit RGB."""
+    pair = []
+    for data, what in zip(entry.read(), ("blurred", "sharp"), strict=True):
+        if data is None:
+            raise UserError(f"{entry.name}: there is no {what} picture")
+        pair.append(as_8bit(decode(data, f"{entry.name} ({what})")))
+    blurred, sharp = pair
+    if blurred.shape != sharp.shape:
+        sizes = " and ".join(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pair)
+        raise UserError(f"{entry.name}: the blurred and the sharp picture differ in size: {sizes}")
+    return blurred, sharp
+
+
+def restored_8bit(restorer: Restorer, blurred: np.ndarray) -> np.ndarray:
+    """What a file of the restored pictures `(b h w 3)` would hold."""
+    restored = restorer(blurred.astype(np.float32) / 255.0)
+    return np.rint(np.clip(restored, 0.0, 1.0) * 255.0).astype(np.uint8)
+
+
+def evaluate(
+    restorers: Mapping[str, Restorer],
+    entries: Sequence[Entry],
+    *,
+    devices: Sequence[Any] | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Every score of every picture and model. A picture that fails is named and left out; the others are done."""
+    devices = list(devices or jax.devices())
+    mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
+    place = NamedSharding(mesh, P("data"))
+    found, done = Evaluation(list(restorers)), 0
+    for group in _groups(entries, len(devices), found.failed):
+        blurred, sharp = (_filled([pair[side] for _, pair in group], len(devices)) for side in (0, 1))
+        rows: dict[str, list[dict[str, float]]] = {}
+        try:
+            rows[BLURRY] = scores.score(blurred, sharp, place=place)
+            rows[SHARP] = [{"laplacian": value} for value in scores.laplacian_of(sharp, place=place)]
+            for label, restorer in restorers.items():
+                restored = _filled(list(restored_8bit(restorer, blurred[: len(group)])), len(devices))
+                rows[label] = scores.score(restored, sharp, place=place)
+        except UserError as error:
+            found.failed |= {entry.name: f"{entry.name}: {error}" for entry, _ in group}
+        else:
+            for i, (entry, _) in enumerate(group):
+                height, width = sharp.shape[1:3]
+                values = {row: several[i] for row, several in rows.items()}
+                found.pictures.append(Picture(entry.name, entry.sequence, entry.frame, width, height, values))
+                found.entries.append(entry)
+        done += len(group)
+        if tick:
+            tick(done + len(found.failed), len(entries))
+    return found
+
+
+def _filled(pictures: list[np.ndarray], many: int) -> np.ndarray:
+    """A stack of always so many, the last one repeated, so that few shapes are compiled."""
+    return np.stack(pictures + [pictures[-1]] * (many - len(pictures)))
+
+
+_Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _groups(entries: Sequence[Entry], many: int, failed: dict[str, str]) -> Iterator[list[tuple[Entry, _Pair]]]:
+    """Neighbours of one size, at most `many` together."""
+
+    def group_size(at: tuple[Entry, _Pair]) -> Any:
+        return at[1][0].shape
+
+    for _, same in itertools.groupby(_decoded(entries, many + _AHEAD, failed), group_size):
+        while group := list(itertools.islice(same, many)):
+            yield group
+
+
+def _decoded(entries: Sequence[Entry], ahead: int, failed: dict[str, str]) -> Iterator[tuple[Entry, _Pair]]:
+    with ThreadPoolExecutor(4) as pool:
+        waiting: collections.deque[tuple[Entry, Future[_Pair]]] = collections.deque()
+        following = iter(entries)
+        for entry in itertools.islice(following, ahead):
+            waiting.append((entry, pool.submit(read_pair, entry)))
+        try:
+            while waiting:
+                entry, pair = waiting.popleft()
+                for later in itertools.islice(following, 1):
+                    waiting.append((later, pool.submit(read_pair, later)))
+                try:
+                    yield entry, pair.result()
+                except UserError as error:
+                    failed[entry.name] = str(error)
+        finally:
+            for _, pair in waiting:
+                pair.cancel()

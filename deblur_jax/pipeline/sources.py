@@ -1,0 +1,195 @@
+"""Where pictures come from: prepared datasets, plain folders, clips. Random access; nothing is decoded here but video.
+
+A source has a length and gives an `Item` for each index, from any thread or process: of one picture, or of
+`frames` neighbouring ones of a sequence.
+"""
+
+import bisect
+import itertools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+
+from deblur_jax.errors import UserError
+from deblur_jax.pipeline import trees
+from deblur_jax.restore.images import read_bytes
+
+Picture = bytes | np.ndarray  # encoded, or decoded uint8 RGB
+
+
+class Item(NamedTuple):
+    """Neighbouring frames, the middle one being what the item is about."""
+
+    name: str
+    sharp: tuple[Picture, ...]
+    blur: tuple[Picture, ...] | None  # None: made later, from the sharp ones
+
+
+@runtime_checkable
+class Source(Protocol):
+    paired: bool
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Item: ...
+
+
+def open_source(folder: str | Path, *, split: str = "train", frames: int = 1) -> Source:
+    """Whatever the folder holds: a prepared dataset, `blur/` and `sharp/`, photographs or clips."""
+    folder = Path(folder)
+    match trees.kind_of(folder):
+        case "prepared":
+            return Prepared(folder, split=split, frames=frames)
+        case "clips":
+            return Clips(_of_split(trees.clips(folder), split, folder), frames=frames)
+        case kind:
+            listed = trees.pairs(folder) if kind == "pairs" else trees.photos(folder)
+            return Folder(_of_split(listed, split, folder), frames=frames)
+
+
+def _of_split(splits: dict[str, list], split: str, folder: Path) -> list:
+    if not splits.get(split):
+        raise UserError(f"{folder}: no split {split}; there are {', '.join(name for name in splits if splits[name])}")
+    return splits[split]
+
+
+def windows(sequences: Sequence[tuple[str, int]], frames: int, name: str | Path) -> list[range]:
+    """The runs of `frames` consecutive frames of one sequence; `sequences` has the place of each record in order."""
+    if frames < 1 or frames % 2 == 0:
+        raise UserError(f"frames must be odd, so that there is a middle one, not {frames}")
+    found = []
+    for start in range(len(sequences) - frames + 1):
+        (first, at), (last, end) = sequences[start], sequences[start + frames - 1]
+        if first == last and end - at == frames - 1:
+            found.append(range(start, start + frames))
+    if not found:
+        raise UserError(f"{name}: no {frames} consecutive frames of one sequence")
+    return found
+
+
+class Folder:
+    """Listed files, each read when it is asked for."""
+
+    def __init__(self, examples: Sequence[trees.Example], *, frames: int = 1):
+        if not examples:
+            raise UserError("no pictures to read")
+        self._examples = list(examples)
+        self.paired = self._examples[0].blur is not None
+        places = [(example.sequence, example.frame) for example in examples]
+        self._windows = windows(places, frames, self._examples[0].sharp.parent)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> Item:
+        window = [self._examples[i] for i in self._windows[index]]
+        sharp = tuple(read_bytes(example.sharp) for example in window)
+        blur = tuple(read_bytes(example.blur) for example in window if example.blur is not None)
+        return Item(str(window[len(window) // 2].sharp), sharp, blur if self.paired else None)
+
+
+class Prepared:
+    """What `deblur data prepare` wrote."""
+
+    def __init__(self, folder: str | Path, *, split: str = "train", frames: int = 1):
+        from deblur_jax.pipeline.extra import tfds, undecoded
+
+        self._folder, self._split = Path(folder), split
+        try:
+            places = json.loads((self._folder / "frames.json").read_text())
+        except OSError as error:
+            raise UserError(f"{folder}: not a prepared dataset: frames.json: {error.strerror}") from None
+        except ValueError:
+            raise UserError(f"{folder}: frames.json is damaged; prepare the dataset again") from None
+        if split not in places:
+            raise UserError(f"{folder}: no split {split}; there are {', '.join(places)}")
+        builder: Any = tfds.builder_from_directory(str(folder))
+        self.paired = "blur" in builder.info.features
+        self._records = builder.as_data_source(split, decoders=undecoded(builder))
+        if len(self._records) != len(places[split]):
+            raise UserError(f"{folder}: {len(self._records)} records, frames.json names {len(places[split])}")
+        self._windows = windows([(str(s), int(f)) for s, f in places[split]], frames, folder)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+    def __getitem__(self, index: int) -> Item:
+        records: list[Any] = [self._records[i] for i in self._windows[index]]
+        name = f"{self._folder}, {self._split}, {_text(records[len(records) // 2]['name'])}"
+        sharp = tuple(record["sharp"] for record in records)
+        return Item(name, sharp, tuple(record["blur"] for record in records) if self.paired else None)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+class Clips:
+    """Frames of video files, decoded from the key frame before.
+
+    A key frame may be hundreds of frames back: for long training take the frames out first.
+    """
+
+    paired = False
+
+    def __init__(self, paths: Sequence[Path], *, frames: int = 1):
+        self._paths = list(paths)
+        self._times = [_frame_times(path) for path in self._paths]
+        counts = [max(0, len(times) - frames + 1) for times in self._times]
+        windows([("", i) for i in range(max(map(len, self._times), default=0))], frames, self._paths[0].parent)
+        self._ends = list(itertools.accumulate(counts))
+        self._frames = frames
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> Item:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        clip = bisect.bisect_right(self._ends, index)
+        start = index - (self._ends[clip - 1] if clip else 0)
+        times = self._times[clip][start : start + self._frames]
+        name = f"{self._paths[clip]}, frame {start + self._frames // 2}"
+        return Item(name, tuple(_frames_at(self._paths[clip], times, name)), None)
+
+
+def _frame_times(path: Path) -> list[int]:
+    """The presentation times of all frames, without decoding them."""
+    import av
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise UserError(f"{path}: has no video in it")
+            packets = container.demux(container.streams.video[0])
+            return sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable video: {_reason(error)}") from None
+
+
+def _frames_at(path: Path, times: Sequence[int], name: str) -> list[np.ndarray]:
+    import av
+
+    wanted, found = set(times), {}
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "SLICE"  # the loader has threads of its own
+            container.seek(times[0], stream=stream)
+            for frame in container.decode(stream):
+                if frame.pts in wanted:
+                    found[frame.pts] = frame.to_ndarray(format="rgb24")
+                if len(found) == len(wanted) or (frame.pts is not None and frame.pts > times[-1]):
+                    break
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name}: cannot be decoded: {_reason(error)}") from None
+    if len(found) < len(wanted):
+        raise UserError(f"{name}: the video has a gap or is damaged there")
+    return [found[time] for time in times]
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]

@@ -1,0 +1,103 @@
+"""Pictures too large for the memory, restored in tiles that all have one shape.
+
+Tiles overlap by what a network's receptive field needs and begin at multiples of its `multiple_of`, so what is kept
+of each is what the whole picture would have given: nothing is blended. A tile beside the picture's border ends there,
+as the picture does.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from deblur_jax.models import layers
+from deblur_jax.models.facts import Facts
+
+__all__ = ["Tiling", "plan", "restore"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Where tiles begin along each side, their size, and the picture's (padded to the network's multiple)."""
+
+    height: int
+    width: int
+    tile_height: int
+    tile_width: int
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.tops) * len(self.lefts)
+
+
+def plan(height: int, width: int, *, facts: Facts, pixels: int) -> Tiling:
+    """Equal tiles of at most `pixels` pixels, unless the receptive field leaves too little to keep of such a tile."""
+    multiple = facts.multiple_of
+    margin = _up((facts.receptive_field - 1) // 2, multiple)
+    least = 3 * margin + multiple  # of a side, so that at least a third of it is kept
+    height, width = _up(height, multiple), _up(width, multiple)
+    best = None
+    # The fewest pixels computed in all, the overlaps counted as often as they are.
+    for across in range(1, 2 + width // multiple):
+        tile_width = _tile(width, across, margin, multiple)
+        if across > 1 and tile_width < least:
+            break
+        tile_height = min(height, max(pixels // tile_width // multiple * multiple, least))
+        tops, lefts = _starts(height, tile_height, margin), _starts(width, tile_width, margin)
+        tile_height = _tile(height, len(tops), margin, multiple)  # as small as so many tiles can be
+        tops = _starts(height, tile_height, margin)
+        area = tile_height * tile_width
+        cost = (max(area, pixels), area * len(tops) * len(lefts))
+        if best is None or cost < best[0]:
+            best = cost, Tiling(height, width, tile_height, tile_width, tops, lefts)
+    assert best is not None
+    return best[1]
+
+
+def restore(
+    apply: Callable[[Float[np.ndarray, "b th tw 3"]], Float[np.ndarray, "b th tw 3"]],
+    picture: Float[np.ndarray, "h w 3"],
+    tiling: Tiling,
+    *,
+    multiple: int,
+    batch: int = 1,
+) -> Float[np.ndarray, "h w 3"]:
+    """The picture restored by `apply`, which gets `batch` tiles at a time (the last ones repeated to fill up)."""
+    h, w = picture.shape[:2]
+    padded = np.asarray(layers.pad_to_multiple(jnp.asarray(picture[None]), multiple))[0]
+    restored = np.empty_like(padded)
+    places = list(itertools.product(_kept(tiling.tops, tiling.tile_height), _kept(tiling.lefts, tiling.tile_width)))
+    for start in range(0, len(places), batch):
+        some = places[start : start + batch]
+        filled = some + [some[-1]] * (batch - len(some))
+        tiles = np.stack([padded[y : y + tiling.tile_height, x : x + tiling.tile_width] for (y, *_), (x, *_) in filled])
+        for tile, ((y, top, bottom), (x, left, right)) in zip(apply(tiles), some, strict=False):
+            restored[top:bottom, left:right] = tile[top - y : bottom - y, left - x : right - x]
+    return restored[:h, :w]
+
+
+def _up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _tile(size: int, count: int, margin: int, multiple: int) -> int:
+    """The smallest side with which `count` tiles cover `size`, each inner border `margin` away from what is kept."""
+    return min(size, _up(math.ceil((size + 2 * margin * (count - 1)) / count), multiple))
+
+
+def _starts(size: int, tile: int, margin: int) -> tuple[int, ...]:
+    if tile >= size:
+        return (0,)
+    return (*range(0, size - tile, tile - 2 * margin), size - tile)
+
+
+def _kept(starts: tuple[int, ...], tile: int) -> Iterator[tuple[int, int, int]]:
+    """Of each tile: where it begins, and from where to where it is kept: to the middle of each overlap."""
+    cuts = [(a + tile + b) // 2 for a, b in itertools.pairwise(starts)]
+    yield from zip(starts, [starts[0], *cuts], [*cuts, starts[-1] + tile], strict=True)

@@ -1,0 +1,138 @@
+"""A set of weights on disk: one safetensors file with the parameters and a card that says where they come from."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save as to_bytes
+
+from deblur_jax.errors import UserError
+from deblur_jax.files import write_whole
+from deblur_jax.models import zoo
+from deblur_jax.weights.tensors import read_file
+
+_FORMAT = "deblur_jax 1"
+_IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leaves; the first one there is taken
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Parameters of a network of the zoo: of `training()`, or of `deployed()` if they are `merged`.
+
+    `variant` has the fields of the network's config that differ.
+    """
+
+    network: str
+    params: dict[str, Any]  # nested, float32 arrays of NumPy
+    card: dict[str, Any]  # what whoever saved them says of them: data, steps, scores, licence ...
+    merged: bool = False
+    variant: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> zoo.Network:
+        return zoo.get(self.network).varied(**self.variant)
+
+    def deployed(self) -> dict[str, Any]:
+        """The parameters of the network as it is run."""
+        params = jax.tree.map(jnp.asarray, self.params)
+        return params if self.merged else self.entry.merge(params)
+
+
+def save(
+    path: str | Path,
+    *,
+    network: str,
+    params: Mapping[str, Any],
+    card: Mapping[str, Any],
+    merged: bool = False,
+    half: bool = False,
+    variant: Mapping[str, Any] | None = None,
+) -> None:
+    """Writes the file whole or not at all, in float32 or half precision. Parameters that do not fit are refused."""
+    path = Path(path)
+    flat = {name: np.asarray(value) for name, value in _flat(params).items()}
+    _check(flat, network, merged, variant or {}, path)
+    dtype = np.float16 if half else np.float32
+    with np.errstate(over="ignore"):
+        flat = {name: np.ascontiguousarray(value, dtype) for name, value in flat.items()}
+    for name, value in flat.items():
+        if not np.isfinite(value).all():
+            reason = "values that half precision cannot hold, or none" if half else "values that are no numbers"
+            raise UserError(f"{path}: not written, {name} has {reason}")
+    about = {
+        "format": _FORMAT,
+        "network": network,
+        "merged": json.dumps(merged),
+        "variant": json.dumps(dict(variant or {})),
+        "card": json.dumps(dict(card), ensure_ascii=False),
+    }
+    write_whole(path, to_bytes(flat, metadata=about))
+
+
+def load(path: str | Path) -> Weights:
+    """Reads what `save` wrote; half precision becomes float32."""
+    flat, about = read_file(path)
+    if about.get("format") != _FORMAT:
+        raise UserError(f"{path}: a safetensors file, but not a set of weights that deblur_jax wrote")
+    try:
+        network, merged, card = about["network"], json.loads(about["merged"]), json.loads(about["card"])
+        variant = json.loads(about["variant"])
+        if not isinstance(merged, bool) or not isinstance(card, dict) or not isinstance(variant, dict):
+            raise ValueError
+    except (KeyError, ValueError):
+        raise UserError(f"{path}: what the file says about itself is damaged") from None
+    _check(flat, network, merged, variant, path)
+    params = unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")
+    return Weights(network, params, card, merged, variant)
+
+
+def resolve(model: str) -> Weights:
+    """What `--model` names: a weights file, a training workdir, or a network of the zoo."""
+    path = Path(model)
+    if path.is_file():
+        return load(path)
+    for name in _IN_A_WORKDIR:
+        if (path / name).is_file():
+            return load(path / name)
+    if model in zoo.NETWORKS:
+        raise UserError(f"{model}: no weights come with the package yet; name a weights file or a training workdir")
+    if path.is_dir():
+        raise UserError(f"{path}: holds neither {' nor '.join(_IN_A_WORKDIR)}; is it a training workdir?")
+    raise UserError(f"{model}: no such weights file or training workdir")
+
+
+def _flat(params: Any) -> dict[str, Any]:
+    found: Any = flatten_dict(params, sep="/")
+    return found
+
+
+def _check(
+    flat: Mapping[str, np.ndarray], network: str, merged: bool, variant: Mapping[str, Any], path: Path | str
+) -> None:
+    """Every tensor must be the network's, by name, shape and kind of number."""
+    if network not in zoo.NETWORKS:
+        raise UserError(f"{path}: weights of {network!r}, a network that this version does not have")
+    try:
+        entry = zoo.get(network).varied(**variant)
+    except TypeError as error:
+        raise UserError(f"{path}: {network} has no such variant: {error}") from None
+    module = entry.deployed() if merged else entry.training()
+    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    wanted = _flat(jax.eval_shape(module.init, jax.random.key(0), picture)["params"])
+    for name, leaf in wanted.items():
+        if name not in flat:
+            raise UserError(f"{path}: does not fit {network}: {name} is missing")
+        if flat[name].shape != leaf.shape:
+            shapes = f"{name} has the shape {flat[name].shape}, the network's has {leaf.shape}"
+            raise UserError(f"{path}: does not fit {network}: {shapes}")
+        if not jnp.issubdtype(flat[name].dtype, jnp.floating):
+            raise UserError(f"{path}: does not fit {network}: {name} holds {flat[name].dtype}, no real numbers")
+    for name in flat:
+        if name not in wanted:
+            raise UserError(f"{path}: does not fit {network}, which has no {name}")

@@ -1,0 +1,39 @@
+"""Frames over devices, cut over devices and in tiles are what the network makes of the whole frame."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deblur_jax import weights
+from deblur_jax.evaluate.frames import Restorer
+from deblur_jax.models import zoo
+
+
+@pytest.fixture
+def whole():
+    """The network on one device, without any of ours."""
+
+    def whole(loaded, frames):
+        apply = jax.jit(zoo.get(loaded.network).deployed().apply)
+        return np.asarray(apply({"params": loaded.deployed()}, jnp.asarray(frames)))
+
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("size", "devices", "max_pixels"),
+    [
+        ((41, 67), 8, None),  # a batch over the devices
+        ((203, 90), 4, 51 * 90),  # rows over the devices, unequal shares
+        ((97, 1000), 2, 70_000),  # tiles over the devices: more than 64x1000, less than 97x1000
+    ],
+)
+def test_every_way_is_equal(size, devices, max_pixels, nano, noise, whole, monkeypatch):
+    loaded = weights.load(nano(scale=1.0))
+    frames = np.array(noise(3, *size, 3))
+    restorer = Restorer(loaded, devices=jax.devices()[:devices], max_pixels=max_pixels)
+    restored = restorer(frames)
+    expected = whole(loaded, frames)
+    assert np.abs(expected - frames).max() > 0.1
+    np.testing.assert_allclose(restored, expected, atol=1e-4)

@@ -1,0 +1,133 @@
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deblur_jax.cli import main
+from deblur_jax.errors import UserError
+from deblur_jax.pipeline import sources
+
+RNG = np.random.default_rng(0)
+
+
+def write(path, value=None, size=(12, 16)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = RNG.integers(0, 256, (*size, 3), np.uint8) if value is None else np.full((*size, 3), value, np.uint8)
+    path.write_bytes(cv2.imencode(path.suffix, pixels)[1].tobytes())
+
+
+@pytest.fixture
+def pair_folder(tmp_path):
+    for sequence, frames in (("a", 4), ("b", 2)):
+        for frame in range(frames):
+            for side in ("blur", "sharp"):
+                write(tmp_path / side / sequence / f"{frame:03}.png")
+    return tmp_path
+
+
+def test_pairs(pair_folder):
+    source = sources.open_source(pair_folder)
+    assert len(source) == 6
+    assert source.paired
+    item = source[4]
+    assert item.sharp == ((pair_folder / "sharp/b/000.png").read_bytes(),)
+    assert item.blur == ((pair_folder / "blur/b/000.png").read_bytes(),)
+    assert item.name.endswith("sharp/b/000.png")
+
+
+def test_windows_stay_in_their_sequence(pair_folder):
+    source = sources.open_source(pair_folder, frames=3)
+    assert len(source) == 2
+    item = source[1]
+    assert item.sharp == tuple((pair_folder / f"sharp/a/{i:03}.png").read_bytes() for i in (1, 2, 3))
+    assert item.name.endswith("a/002.png")
+    with pytest.raises(UserError, match="no 5 consecutive frames"):
+        sources.open_source(pair_folder, frames=5)
+    with pytest.raises(UserError, match="odd"):
+        sources.open_source(pair_folder, frames=2)
+
+
+def test_windows_do_not_bridge_gaps():
+    places = [("a", 0), ("a", 1), ("a", 3), ("a", 4), ("a", 5), ("b", 6)]
+    assert sources.windows(places, 3, "x") == [range(2, 5)]
+    assert len(sources.windows(places, 1, "x")) == 6
+
+
+def test_photographs(tmp_path):
+    for name in ("b.jpg", "a.png", "more/c.webp"):
+        write(tmp_path / name)
+    source = sources.open_source(tmp_path)
+    assert not source.paired
+    assert [source[i].name for i in range(3)] == [str(tmp_path / n) for n in ("a.png", "b.jpg", "more/c.webp")]
+    with pytest.raises(UserError, match="no split val; there are train"):
+        sources.open_source(tmp_path, split="val")
+
+
+def clip(path, frames=30, rate=25, gop=12, size=(48, 64)):
+    """H.264 with B frames; frame i is of grey 8 i."""
+    av = pytest.importorskip("av")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=rate, options={"bf": "2", "g": str(gop), "qp": "1"})
+        stream.height, stream.width = size
+        stream.pix_fmt = "yuv444p"
+        for i in range(frames):
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 8 * i % 256, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_clips_give_exactly_the_frames_asked_for(tmp_path):
+    clip(tmp_path / "one.mp4")
+    clip(tmp_path / "two.mkv", frames=7)
+    source = sources.open_source(tmp_path, frames=3)
+    assert len(source) == 28 + 5
+    for index, expected in ((0, (0, 1, 2)), (11, (11, 12, 13)), (27, (27, 28, 29)), (28, (0, 1, 2)), (32, (4, 5, 6))):
+        means = [frame.mean() for frame in source[index].sharp]
+        assert np.abs(np.array(means) - 8 * np.array(expected)).max() < 2, index
+    assert source[28].name.endswith("two.mkv, frame 1")
+    with pytest.raises(IndexError):
+        source[33]
+
+
+def test_clips_that_are_none(tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"not a video at all" * 100)
+    with pytest.raises(UserError, match=r"bad.mp4: not a readable video"):
+        sources.open_source(tmp_path)
+
+
+def test_a_damaged_clip_is_named(tmp_path):
+    clip(tmp_path / "a.mkv", frames=40, gop=40)
+    data = bytearray((tmp_path / "a.mkv").read_bytes())
+    source = sources.open_source(tmp_path)
+    (tmp_path / "a.mkv").write_bytes(data[: len(data) // 3])
+    with pytest.raises(UserError, match=r"a.mkv, frame 39: "):
+        source[39]
+
+
+def test_a_file_that_vanishes_is_named(pair_folder):
+    source = sources.open_source(pair_folder)
+    (pair_folder / "blur/a/001.png").unlink()
+    with pytest.raises(UserError, match=r"blur/a/001.png: No such file"):
+        source[1]
+
+
+def test_a_prepared_dataset_reads_like_its_folder(pair_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    raw = ["--manual-dir", str(pair_folder), "--out", str(out / "set"), "--shards", "2"]
+    assert main(["data", "prepare", str(Path(__file__).parents[2] / "data" / "pairs"), *raw]) == 0
+    for frames in (1, 3):
+        plain, prepared = (sources.open_source(folder, frames=frames) for folder in (pair_folder, out / "set"))
+        assert len(plain) == len(prepared)
+        assert prepared.paired
+        for i in range(len(plain)):
+            assert plain[i][1:] == prepared[i][1:]
+    assert prepared[1].name.endswith("train, a/002")
+    with pytest.raises(UserError, match="no split val; there are train"):
+        sources.open_source(out / "set", split="val")
+    places = json.loads((out / "set" / "frames.json").read_text())
+    (out / "set" / "frames.json").write_text(json.dumps({"train": places["train"][:-1]}))
+    with pytest.raises(UserError, match=r"6 records, frames.json names 5"):
+        sources.open_source(out / "set")

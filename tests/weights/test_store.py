@@ -1,0 +1,119 @@
+"""Sets of weights: what was saved comes back, and what does not fit is named."""
+
+import jax
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import save_file
+
+from deblur_jax import weights
+from deblur_jax.errors import UserError
+from deblur_jax.models import zoo
+
+NANO = zoo.get("nano")
+
+
+@pytest.fixture
+def params(random_variables):
+    return random_variables(NANO.deployed())["params"]
+
+
+@pytest.fixture
+def file(params, tmp_path):
+    """Saves Nano, its flat parameters changed first."""
+
+    def file(change=None, name="x.safetensors", **options):
+        flat = {name: np.asarray(value) for name, value in flatten_dict(params, sep="/").items()}
+        about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "variant": "{}", "card": "{}"} | options
+        save_file(change(flat) if change else flat, tmp_path / name, metadata=about)
+        return tmp_path / name
+
+    return file
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_they_come_back(params, tmp_path, half):
+    path, card = tmp_path / "x.safetensors", {"data": "réds", "steps": 7, "scores": {"psnr": 30.5}}
+    weights.save(path, network="nano", params=params, card=card, merged=True, half=half)
+    loaded = weights.load(path)
+    assert (loaded.network, loaded.card, loaded.merged) == ("nano", card, True)
+    assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
+    for before, after in zip(jax.tree.leaves(params), jax.tree.leaves(loaded.params), strict=True):
+        assert after.dtype == np.float32
+        np.testing.assert_array_equal(np.asarray(before, np.float16) if half else before, after)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+def test_what_was_trained_is_merged_to_be_run(random_variables, tmp_path):
+    trained = random_variables(NANO.training())["params"]
+    weights.save(tmp_path / "x", network="nano", params=trained, card={})
+    loaded = weights.load(tmp_path / "x")
+    assert not loaded.merged
+    jax.tree.map(np.testing.assert_array_equal, loaded.deployed(), NANO.merge(trained))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda flat: {n: v for n, v in flat.items() if n != "head/kernel"},
+            "does not fit nano: head/kernel is missing",
+        ),
+        (lambda flat: flat | {"neck/bias": np.zeros(1)}, "does not fit nano, which has no neck/bias"),
+        (
+            lambda flat: flat | {"tail/bias": np.zeros((47,), np.float32)},
+            r"does not fit nano: tail/bias has the shape \(47,\), the network's has \(48,\)",
+        ),
+        (lambda flat: flat | {"tail/bias": np.zeros(48, np.int32)}, "tail/bias holds int32, no real numbers"),
+    ],
+)
+def test_what_does_not_fit_is_named(file, change, message):
+    with pytest.raises(UserError, match=message):
+        weights.load(file(change))
+
+
+@pytest.mark.parametrize(
+    ("about", "message"),
+    [
+        ({"network": "small"}, "does not fit small: .* is missing"),
+        ({"network": "huge"}, "weights of 'huge', a network that this version does not have"),
+        ({"format": "pt"}, "not a set of weights that deblur_jax wrote"),
+        ({"card": "{"}, "what the file says about itself is damaged"),
+        ({"card": "[]"}, "what the file says about itself is damaged"),
+        ({"merged": "false"}, "does not fit nano: .* is missing"),
+    ],
+)
+def test_a_file_of_something_else_is_refused(file, about, message):
+    with pytest.raises(UserError, match=message):
+        weights.load(file(**about))
+
+
+def test_what_cannot_be_saved(params, tmp_path):
+    def broken(value):
+        flat = flatten_dict(params, sep="/")
+        return unflatten_dict(flat | {"tail/bias": np.full(48, value, np.float32)}, sep="/")
+
+    for value, half in ((np.nan, False), (1e6, True)):
+        with pytest.raises(UserError, match="not written, tail/bias"):
+            weights.save(tmp_path / "x", network="nano", params=broken(value), card={}, merged=True, half=half)
+    with pytest.raises(UserError, match="does not fit nano"):
+        weights.save(tmp_path / "x", network="nano", params={"head": params["head"]}, card={}, merged=True)
+    with pytest.raises(UserError, match="cannot be written: No such file"):
+        weights.save(tmp_path / "none" / "x", network="nano", params=params, card={}, merged=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_is_a_file_or_a_workdir(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    final = file(name="final.safetensors", card='{"step": 2}')
+    assert weights.resolve(str(final)).card == weights.resolve(str(tmp_path)).card == {"step": 2}
+    file(name="best.safetensors", card='{"step": 1}')
+    assert weights.resolve(str(tmp_path)).card == {"step": 1}
+    (tmp_path / "empty").mkdir()
+    for model, message in {
+        "nano": "nano: no weights come with the package yet",
+        "empty": "holds neither best.safetensors nor final.safetensors",
+        "nowhere": "no such weights file or training workdir",
+    }.items():
+        with pytest.raises(UserError, match=message):
+            weights.resolve(model)
