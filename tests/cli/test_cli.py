@@ -142,7 +142,7 @@ def write_film(path, frames, rate=20):
         ([*HANDHELD, "--roll", "90"], "--roll must be from 0 to 45"),
         ([*HANDHELD, "--pose-axes", "tumvi"], "name it with --poses"),
         ([*HANDHELD, "--poses", "text.png"], "text.png, line 1: not `timestamp tx ty tz qx qy qz qw`"),
-        ([*HANDHELD, "--poses", "short.txt"], "short.txt: only 0.10 s long"),
+        ([*HANDHELD, "--poses", "short.txt"], "short.txt: 0.10 s long at most, and exposures last"),
         ([*HANDHELD, "--poses", "short.txt", "--roll", "1"], "--roll and --poses exclude each other"),
         ([*HANDHELD, "--poses", "short.txt", "--pose-axes", "x z y"], "right-handed"),
         (["blur", "good.png", "-o", "out.png", "--kind", "layers", "--layer", "text.png"], "text.png: not a PNG"),
