@@ -29,7 +29,7 @@ def against_cost(points: Sequence[Point], *, base_label: str, x_title: str, y_ti
     def across(x: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(x / low) / math.log(high / low)
 
-    ticks = [m * 10**e for e in range(-3, 7) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    ticks = [m * 10.0**e for e in range(-3, 7) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     parts = [*_frame(vertical, x_title, y_title)]
     parts += [f"<text class=tick x={across(t):.1f} y={_HEIGHT - 28} text-anchor=middle>{t:g}</text>" for t in ticks]
     parts += [f"<path class=grid d='M{across(t):.1f} {_TOP}V{_HEIGHT - _BOTTOM}'/>" for t in ticks]
@@ -64,7 +64,7 @@ def by_strength(lines: Sequence[Sequence[Point]], names: Sequence[str], *, x_tit
     for i, name in enumerate(names):
         x = _LEFT + room * (i + 0.5)
         parts.append(f"<text class=tick x={x:.1f} y={_HEIGHT - 28} text-anchor=middle>{html.escape(name)}</text>")
-    parts.append(f"<path class=base d='M{_LEFT} {vertical.at(0):.1f}H{_WIDTH - _RIGHT}'/>")
+    parts.append(f"<path class=base d='M{_LEFT} {vertical.at(0.0):.1f}H{_WIDTH - _RIGHT}'/>")
     for i, line in enumerate(lines):
         ends = " ".join(f"{across(p.x, i):.1f},{vertical.at(p.y):.1f}" for p in line)
         marks = "".join(_mark(across(p.x, i), vertical.at(p.y), p, vertical) for p in line)

@@ -65,11 +65,11 @@ dd { margin: 0; color: var(--soft); overflow-wrap: anywhere }
 
 _NONE = "\N{EN DASH}"
 _NAMES = {
-    "ssim": ("SSIM", "%", 100, 2),
-    "laplacian": ("Laplacian", "", 1, 0),
-    "psnr": ("PSNR", "dB", 1, 2),
-    "mse": ("MSE", "1/1000", 1000, 3),
-    "ssim_gopro_matlab": ("SSIM, GoPro", "%", 100, 2),
+    "ssim": ("SSIM", "%", 100.0, 2),
+    "laplacian": ("Laplacian", "", 1.0, 0),
+    "psnr": ("PSNR", "dB", 1.0, 2),
+    "mse": ("MSE", "1/1000", 1000.0, 3),
+    "ssim_gopro_matlab": ("SSIM, GoPro", "%", 100.0, 2),
 }
 
 
@@ -170,8 +170,8 @@ def _number(value: float, digits: int, *, signed: bool = False) -> str:
 def _edges(summary: Mapping[str, Any], cases: Sequence[Case]) -> str:
     parts = [
         "<h2>Edges</h2><p class=soft>A typical picture for each strength of blur. Above: the detail that blur changed "
-        "most; below: its edges (Canny, thresholds 100 and 200). The small picture is the whole frame, blurry, and says "
-        "where the detail lies.</p>"
+        "most; below: its edges (Canny, thresholds 100 and 200). The small picture is the whole frame, blurry, with "
+        "the detail framed.</p>"
     ]
     return "".join(parts + [_case(summary, case, edges=True) for case in cases])
 
@@ -236,8 +236,8 @@ def _costs(summary: Mapping[str, Any]) -> str:
             plot = plots.against_cost(points, base_label=BLURRY, x_title=cost, y_title=gain)
             drawn.append(f"<figure>{plot}</figure>")
     return (
-        "<h2>Quality against cost</h2><p class=soft>Mean gains over the blurry pictures with 95% intervals, against the "
-        f"multiply-accumulates for one picture; higher and further left is better.</p><div class=plots>{''.join(drawn)}"
+        "<h2>Quality against cost</h2><p class=soft>Mean gains over the blurry pictures with 95% intervals, over "
+        f"the multiply-accumulates for one picture; up and to the left is better.</p><div class=plots>{''.join(drawn)}"
         "</div>"
     )
 
@@ -256,7 +256,7 @@ def _strengths(summary: Mapping[str, Any]) -> str:
                 value = part["rows"][label][score]
                 if value["gain"] is not None:
                     interval = value["gain_interval"] and tuple(scale * end for end in value["gain_interval"])
-                    line.append(plots.Point(label, x, scale * value["gain"], interval))
+                    line.append(plots.Point(label, float(x), scale * value["gain"], interval))
             lines.append(line)
         names = [part["name"] for part in parts]
         title = f"gain in {name}, {unit.replace('%', 'points')}"
@@ -270,7 +270,7 @@ def _strengths(summary: Mapping[str, Any]) -> str:
         span = f"{_plain(part['psnr_from'])} to {_plain(part['psnr_to'])}"
         cells = f"<td>{part['name']}<td>{part['pictures']}<td>{_plain(part['rows'][BLURRY]['psnr']['mean'])}"
         cells += f"<small>{span}</small>"
-        cells += "".join(f"<td>{_gain(part['rows'][label]['psnr'], 1, 2)}" for label in models)
+        cells += "".join(f"<td>{_gain(part['rows'][label]['psnr'], 1.0, 2)}" for label in models)
         lines.append(f"<tr>{cells}")
     return (
         "<h2>By strength of blur</h2><p class=soft>The mean hides whether a model repairs heavy blur or merely leaves "

@@ -33,7 +33,7 @@ class Weights:
     def deployed(self) -> dict[str, Any]:
         """The parameters of the network as it is run."""
         params = jax.tree.map(jnp.asarray, self.params)
-        return params if self.merged else zoo.get(self.network).merge(params)
+        return params if self.merged else jax.jit(zoo.get(self.network).merge)(params)
 
 
 def save(

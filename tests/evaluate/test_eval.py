@@ -8,10 +8,12 @@ import re
 import cv2
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from deblur_jax import cli, weights
+from deblur_jax import cli
 from deblur_jax.cli.eval import labels_of
 from deblur_jax.evaluate.scores import SCORES
+from deblur_jax.weights import read_tensors
 
 
 class _Page(html.parser.HTMLParser):
@@ -134,14 +136,10 @@ def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkey
         path.unlink()
     (tmp_path / "photos" / "blur").rmdir()
     (tmp_path / "photos" / "sharp").rename(tmp_path / "photos" / "pictures")
-    loaded = weights.load(nano())
+    tensors = read_tensors(nano()) | {"head/kernel": np.zeros((3, 3, 3, 5), np.float32)}
+    about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "card": "{}"}
+    save_file(tensors, "other.safetensors", metadata=about)
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
-    loaded.params["head"]["kernel"] = np.zeros((3, 3, 3, 5), np.float32)
-    monkeypatch.setattr(weights.store, "_check", lambda *_: None)
-    weights.save("other.safetensors", network="nano", params=loaded.params, card={}, merged=True)
-    monkeypatch.undo()
-    monkeypatch.chdir(tmp_path)
-    nano("again.safetensors")  # the small Nano is back in the zoo
     if not arguments[0].endswith((".safetensors", "nano")):
         arguments = ["mild.safetensors", *arguments]
     assert deblur_eval("-o", "out", "--no-fps", *arguments) == 2
