@@ -44,7 +44,7 @@ class Recipe:
         ("turbulence", 0.05),
     )
     margin: int = 16  # cut off around the result, so that what moves in from outside is real
-    views: int = 24
+    views: int = 32
     kernel_size: int = 25
     extent: Range = (2.0, 24.0)  # of motions, in pixels
     inertia: Range = (0.7, 0.97)

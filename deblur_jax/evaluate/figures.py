@@ -14,7 +14,7 @@ from deblur_jax.evaluate.run import BLURRY, SHARP, Evaluation, read_pair, restor
 
 __all__ = ["Case", "cases", "lead", "show"]
 
-_DETAIL = (288, 384)  # height and width
+_DETAIL = (216, 288)  # height and width
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _changed_most(blurred: np.ndarray, sharp: np.ndarray) -> tuple[int, int, int
 
 
 def _overview(frame: np.ndarray, top: int, left: int, bottom: int, right: int) -> np.ndarray:
-    scale = min(1.0, 480 / max(frame.shape[:2]))
+    scale = min(1.0, 240 / max(frame.shape[:2]))
     size = max(1, round(frame.shape[1] * scale)), max(1, round(frame.shape[0] * scale))
     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
     one, other = ((round(x * scale), round(y * scale)) for x, y in ((left, top), (right - 1, bottom - 1)))

@@ -20,28 +20,34 @@ class Point(NamedTuple):
     interval: tuple[float, float] | None
 
 
-def against_cost(points: Sequence[Point], *, base: float, base_label: str, x_title: str, y_title: str) -> str:
-    """Points over a logarithmic cost, with a line where doing nothing is."""
+def against_cost(points: Sequence[Point], *, base_label: str, x_title: str, y_title: str) -> str:
+    """Gains over a logarithmic cost, with a line where doing nothing is."""
     low, high = min(p.x for p in points), max(p.x for p in points)
-    low, high = low / 1.8, high * 2.6  # room for the labels
-    vertical = _scale([base, *_ends(points)])
+    low, high = low / 2, high * 2
+    vertical = _scale([0.0, *_ends(points)])
 
     def across(x: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * math.log(x / low) / math.log(high / low)
 
-    ticks = [m * 10**e for e in range(-3, 7) for m in (1, 2, 5) if low <= m * 10**e <= high]
+    ticks = [m * 10.0**e for e in range(-3, 7) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
     parts = [*_frame(vertical, x_title, y_title)]
     parts += [f"<text class=tick x={across(t):.1f} y={_HEIGHT - 28} text-anchor=middle>{t:g}</text>" for t in ticks]
     parts += [f"<path class=grid d='M{across(t):.1f} {_TOP}V{_HEIGHT - _BOTTOM}'/>" for t in ticks]
-    y = vertical.at(base)
+    y = vertical.at(0.0)
     parts.append(f"<path class=base d='M{_LEFT} {y:.1f}H{_WIDTH - _RIGHT}'/>")
     parts.append(
         f"<text class=tick x={_WIDTH - _RIGHT - 2} y={y - 5:.1f} text-anchor=end>{html.escape(base_label)}</text>"
     )
-    for i, p in enumerate(points):
+    # Labels stand on the side with more room, and those of neighbours below each other.
+    taken: list[tuple[bool, float]] = []
+    for i, p in sorted(enumerate(points), key=lambda at: -at[1].y):
         x, y = across(p.x), vertical.at(p.y)
+        right = x > (_LEFT + _WIDTH - _RIGHT) / 2
+        below = max([y + 4, *(other + 15 for side, other in taken if side == right and abs(other - y - 4) < 15)])
+        taken.append((right, below))
+        at = f"x={x - 9:.1f} text-anchor=end" if right else f"x={x + 9:.1f}"
         parts.append(f"<g class=s{i % 6}>{_mark(x, y, p, vertical)}")
-        parts.append(f"<text x={x + 9:.1f} y={y + 4:.1f}>{html.escape(p.label)}</text></g>")
+        parts.append(f"<text {at} y={below:.1f}>{html.escape(p.label)}</text></g>")
     return _svg(parts, f"{y_title} against {x_title}")
 
 
@@ -58,7 +64,7 @@ def by_strength(lines: Sequence[Sequence[Point]], names: Sequence[str], *, x_tit
     for i, name in enumerate(names):
         x = _LEFT + room * (i + 0.5)
         parts.append(f"<text class=tick x={x:.1f} y={_HEIGHT - 28} text-anchor=middle>{html.escape(name)}</text>")
-    parts.append(f"<path class=base d='M{_LEFT} {vertical.at(0):.1f}H{_WIDTH - _RIGHT}'/>")
+    parts.append(f"<path class=base d='M{_LEFT} {vertical.at(0.0):.1f}H{_WIDTH - _RIGHT}'/>")
     for i, line in enumerate(lines):
         ends = " ".join(f"{across(p.x, i):.1f},{vertical.at(p.y):.1f}" for p in line)
         marks = "".join(_mark(across(p.x, i), vertical.at(p.y), p, vertical) for p in line)

@@ -27,7 +27,7 @@ body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
   background: var(--paper); max-width: 1180px; margin: 0 auto; padding: 40px 24px 64px }
 h1 { font-size: 30px; line-height: 1.2; letter-spacing: -.02em; margin: 0 0 6px }
 h2 { font-size: 20px; letter-spacing: -.01em; margin: 52px 0 6px }
-h3 { font-size: 15px; margin: 26px 0 8px } h3 span { font-weight: 400; color: var(--soft) }
+h3 { font-size: 15px; margin: 0 } h3 span { font-weight: 400; color: var(--soft) }
 p { margin: 0 0 14px; max-width: 78ch } .soft, figcaption, caption { color: var(--soft) }
 p.soft, figcaption { font-size: 14px }
 .scroll { overflow-x: auto; margin: 14px 0 }
@@ -40,9 +40,10 @@ tr.aside td { color: var(--soft); font-weight: 400 } tr.aside td:first-child { f
 small { display: block; font-size: 12px; font-weight: 400; color: var(--soft) }
 i.up, i.down { font-style: normal; display: inline-block; width: 1.1em; text-align: center }
 .good { color: var(--good) } .bad { color: var(--bad) }
-.cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 14px;
+.cells { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 200px), 1fr)); gap: 14px;
   margin: 0 0 10px }
 figure { margin: 0 } img { width: 100%; display: block; border-radius: 3px; background: var(--tint) }
+.head { display: flex; gap: 14px; align-items: end; margin: 28px 0 10px } .head img { width: 140px }
 img + img { margin-top: 4px } .cells figcaption { margin-top: 5px; line-height: 1.35 }
 .cells b { color: var(--ink) }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 20px;
@@ -64,11 +65,11 @@ dd { margin: 0; color: var(--soft); overflow-wrap: anywhere }
 
 _NONE = "\N{EN DASH}"
 _NAMES = {
-    "ssim": ("SSIM", "%", 100, 2),
-    "laplacian": ("Laplacian", "", 1, 0),
-    "psnr": ("PSNR", "dB", 1, 2),
-    "mse": ("MSE", "1/1000", 1000, 3),
-    "ssim_gopro_matlab": ("SSIM, GoPro", "%", 100, 2),
+    "ssim": ("SSIM", "%", 100.0, 2),
+    "laplacian": ("Laplacian", "", 1.0, 0),
+    "psnr": ("PSNR", "dB", 1.0, 2),
+    "mse": ("MSE", "1/1000", 1000.0, 3),
+    "ssim_gopro_matlab": ("SSIM, GoPro", "%", 100.0, 2),
 }
 
 
@@ -128,7 +129,7 @@ def _score(summary: Mapping[str, Any], label: str, score: str) -> str:
     """A mean with its arrow, the interval below."""
     value = summary["rows"][label]["scores"].get(score)
     if value is None or value["mean"] is None:
-        return _NONE
+        return f"{_NONE}<i class=up></i>"
     _, _, scale, digits = _NAMES[score]
     return f"{_number(scale * value['mean'], digits)}{_arrow(summary, label, score)}" + _interval(
         value["interval"], scale, digits
@@ -169,8 +170,8 @@ def _number(value: float, digits: int, *, signed: bool = False) -> str:
 def _edges(summary: Mapping[str, Any], cases: Sequence[Case]) -> str:
     parts = [
         "<h2>Edges</h2><p class=soft>A typical picture for each strength of blur. Above: the detail that blur changed "
-        "most, at its own size; below: its edges (Canny, thresholds 100 and 200). The frame in the first picture says "
-        "where the detail lies.</p>"
+        "most; below: its edges (Canny, thresholds 100 and 200). The small picture is the whole frame, blurry, with "
+        "the detail framed.</p>"
     ]
     return "".join(parts + [_case(summary, case, edges=True) for case in cases])
 
@@ -187,27 +188,29 @@ def _extremes(summary: Mapping[str, Any], cases: Mapping[str, Sequence[Case]], l
 
 def _case(summary: Mapping[str, Any], case: Case, *, edges: bool) -> str:
     about = summary["pictures"][case.index]
-    cells = [_figure([(case.overview, ".jpg")], "whole frame, blurry")]
+    cells = []
     for row, (detail, edge) in case.rows.items():
         values = about["scores"][row]
         caption = f"<b>{_text(row)}</b><br>"
         if row != SHARP:
             psnr = "equal" if values["psnr"] is None else f"{values['psnr']:.2f} dB"
-            caption += f"{psnr} · SSIM {100 * values['ssim']:.1f} % · "
+            caption += f"{psnr} · SSIM {100 * values['ssim']:.1f} %<br>"
         pictures = [(detail, ".jpg"), (edge, ".png")] if edges else [(detail, ".jpg")]
         cells.append(_figure(pictures, f"{caption}Laplacian {values['laplacian']:,.0f}"))
     size = f"{about['width']}x{about['height']}"
-    title = f"{case.title[0].upper()}{case.title[1:]} <span>{_text(about['name'])}, {size}</span>"
-    return f"<h3>{title}</h3><div class=cells>{''.join(cells)}</div>"
+    title = f"{case.title[0].upper()}{case.title[1:]} <span><br>{_text(about['name'])}, {size}</span>"
+    head = f"<div class=head>{_image(case.overview, '.jpg', 'whole frame, blurry')}<h3>{title}</h3></div>"
+    return f"{head}<div class=cells>{''.join(cells)}</div>"
 
 
 def _figure(pictures: Sequence[tuple[np.ndarray, str]], caption: str) -> str:
-    images = []
-    for pixels, suffix in pictures:
-        data = base64.b64encode(encode_image(pixels, suffix, quality=90)).decode()
-        kind, what = {".jpg": ("jpeg", "picture"), ".png": ("png", "edges")}[suffix]
-        images.append(f"<img alt={what} src='data:image/{kind};base64,{data}'>")
-    return f"<figure>{''.join(images)}<figcaption>{caption}</figcaption></figure>"
+    images = "".join(_image(pixels, suffix, "edges" if suffix == ".png" else "detail") for pixels, suffix in pictures)
+    return f"<figure>{images}<figcaption>{caption}</figcaption></figure>"
+
+
+def _image(pixels: np.ndarray, suffix: str, what: str) -> str:
+    data = base64.b64encode(encode_image(pixels, suffix, quality=92)).decode()
+    return f"<img alt='{what}' src='data:image/{suffix[1:].replace('jpg', 'jpeg')};base64,{data}'>"
 
 
 # Plots.
@@ -221,24 +224,21 @@ def _costs(summary: Mapping[str, Any]) -> str:
     drawn = []
     for score in ("psnr", "ssim"):
         name, unit, scale, _ = _NAMES[score]
-        base = summary["rows"][BLURRY]["scores"][score]["mean"]
         points = []
         for label in _models(summary):
             row = summary["rows"][label]
             value = row["scores"][score]
-            if value["mean"] is not None:
-                interval = value["interval"] and tuple(scale * end for end in value["interval"])
-                points.append(plots.Point(label, row["gmac"], scale * value["mean"], interval))
-        if points and base is not None:
-            cost = f"GMAC at {_text(summary['cost_size'])}"
-            plot = plots.against_cost(
-                points, base=scale * base, base_label=BLURRY, x_title=cost, y_title=f"{name}, {unit}"
-            )
+            if value["gain"] is not None:
+                interval = value["gain_interval"] and tuple(scale * end for end in value["gain_interval"])
+                points.append(plots.Point(label, row["gmac"], scale * value["gain"], interval))
+        if points:
+            cost, gain = f"GMAC at {_text(summary['cost_size'])}", f"gain in {name}, {unit.replace('%', 'points')}"
+            plot = plots.against_cost(points, base_label=BLURRY, x_title=cost, y_title=gain)
             drawn.append(f"<figure>{plot}</figure>")
     return (
-        f"<h2>Quality against cost</h2><div class=plots>{''.join(drawn)}</div><p class=soft>Bars are 95% intervals of "
-        "the mean; pictures differ more from each other than models do, so the intervals of the gains (below) tell "
-        "models apart better.</p>"
+        "<h2>Quality against cost</h2><p class=soft>Mean gains over the blurry pictures with 95% intervals, over "
+        f"the multiply-accumulates for one picture; up and to the left is better.</p><div class=plots>{''.join(drawn)}"
+        "</div>"
     )
 
 
@@ -256,7 +256,7 @@ def _strengths(summary: Mapping[str, Any]) -> str:
                 value = part["rows"][label][score]
                 if value["gain"] is not None:
                     interval = value["gain_interval"] and tuple(scale * end for end in value["gain_interval"])
-                    line.append(plots.Point(label, x, scale * value["gain"], interval))
+                    line.append(plots.Point(label, float(x), scale * value["gain"], interval))
             lines.append(line)
         names = [part["name"] for part in parts]
         title = f"gain in {name}, {unit.replace('%', 'points')}"
@@ -270,7 +270,7 @@ def _strengths(summary: Mapping[str, Any]) -> str:
         span = f"{_plain(part['psnr_from'])} to {_plain(part['psnr_to'])}"
         cells = f"<td>{part['name']}<td>{part['pictures']}<td>{_plain(part['rows'][BLURRY]['psnr']['mean'])}"
         cells += f"<small>{span}</small>"
-        cells += "".join(f"<td>{_gain(part['rows'][label]['psnr'], 1, 2)}" for label in models)
+        cells += "".join(f"<td>{_gain(part['rows'][label]['psnr'], 1.0, 2)}" for label in models)
         lines.append(f"<tr>{cells}")
     return (
         "<h2>By strength of blur</h2><p class=soft>The mean hides whether a model repairs heavy blur or merely leaves "

@@ -41,7 +41,7 @@ class Weights:
     def deployed(self) -> dict[str, Any]:
         """The parameters of the network as it is run."""
         params = jax.tree.map(jnp.asarray, self.params)
-        return params if self.merged else self.entry.merge(params)
+        return params if self.merged else jax.jit(self.entry.merge)(params)
 
 
 def save(

@@ -49,7 +49,8 @@ def test_what_was_trained_is_merged_to_be_run(random_variables, tmp_path):
     weights.save(tmp_path / "x", network="nano", params=trained, card={})
     loaded = weights.load(tmp_path / "x")
     assert not loaded.merged
-    jax.tree.map(np.testing.assert_array_equal, loaded.deployed(), NANO.merge(trained))
+    expected = jax.jit(NANO.merge)(trained)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), loaded.deployed(), expected)
 
 
 @pytest.mark.parametrize(
