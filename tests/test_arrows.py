@@ -22,9 +22,10 @@ MAY_IMPORT = {
     "samples": _LEAVES,
     "restore": _LEAVES | {"weights", "samples"},
     "pipeline": _LEAVES | {"weights", "samples", "restore"},
+    "train": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "bench": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline"},
-    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "bench", "evaluate"},
+    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "evaluate", "bench"},
     "__main__": {"cli"},
     "__init__": set(),
 }

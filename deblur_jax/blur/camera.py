@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -61,9 +61,10 @@ def _poisson(key: PRNGKeyArray, mean: Float[Array, "*s"]) -> Float[Array, "*s"]:
         count += uniform > reached
         share = share * few / k
         reached += share
-    # The Gaussian with Poisson's skewness (Cornish and Fisher).
+    # The Gaussian with Poisson's skewness (Cornish and Fisher). Rounding adds a variance of 1/12, the bend 2/36.
     normal = jax.scipy.special.ndtri(uniform)
-    many = jnp.rint(mean + jnp.sqrt(mean) * normal + (normal**2 - 1.0) / 6.0)
+    spread = jnp.sqrt(jnp.maximum(mean - 5.0 / 36.0, 0.0))
+    many = jnp.maximum(jnp.rint(mean + spread * normal + (normal**2 - 1.0) / 6.0), 0.0)
     return jnp.where(mean < _COUNTED_OUT, count, many)
 
 
@@ -71,6 +72,10 @@ def _each(value: float | Array) -> Array:
     """One number for all pictures, or one (or a colour) for each, in a shape that meets `b h w c`."""
     array = jnp.asarray(value)
     return array.reshape(-1, 1, 1, array.shape[-1] if array.ndim == 2 else 1)
+
+
+# A number, one for each picture, or None for none. Not said as a type: JAX's trees put other things here as well.
+Setting = Any
 
 
 @functools.partial(
@@ -82,12 +87,12 @@ def _each(value: float | Array) -> Array:
 class Camera:
     """A sensor and what follows: each field one number, or one for each picture. The defaults only clip."""
 
-    exposure: float | Array = 1.0  # multiplies the light; above 1 highlights are lost
-    gain: float | Array | None = None  # light of one photo-electron; None or 0 is no photon noise
-    read: float | Array | None = None  # deviation of the read noise, of full scale
-    white_balance: Sequence[float] | Array = (1.0, 1.0, 1.0)  # the sensor saw the light divided by these
-    contrast: float | Array | None = None  # of the tone curve: 0 is sRGB's alone, 1 a strong S
-    jpeg_quality: float | Array | None = None  # 1 to 100; above 100, for some of many, is none
+    exposure: Setting = 1.0  # multiplies the light; above 1 highlights are lost
+    gain: Setting = None  # light of one photo-electron; None or 0 is no photon noise
+    read: Setting = None  # deviation of the read noise, of full scale
+    white_balance: Setting = (1.0, 1.0, 1.0)  # the sensor saw the light divided by these
+    contrast: Setting = None  # of the tone curve: 0 is sRGB's alone, 1 a strong S
+    jpeg_quality: Setting = None  # 1 to 100; above 100, for some of many, is none
     quantise: bool = False  # round to 8 bits
 
 

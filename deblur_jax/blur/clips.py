@@ -65,7 +65,7 @@ def _from_light(x: Float[Array, "*s"], response: Response) -> Float[Array, "*s"]
 
 def _between(first: Frame, last: Frame, seen_first: Frame, seen_last: Frame, steps: Float[Array, "s"]) -> Frame:
     """The sum of the pictures at `steps` of the way. The flow is found on the stored values, whose noise is even."""
-    forward, backward = optical_flow(seen_first, seen_last), optical_flow(seen_last, seen_first)
+    forward, backward = jax.vmap(optical_flow)(jnp.stack([seen_first, seen_last]), jnp.stack([seen_last, seen_first]))
     grid = pixel_grid(*first.shape[:2])
     # Where both flows do not lead back to the start, one of them has lost its object, or it is hidden there.
     doubt_first = _mismatch(forward, backward, grid)
@@ -117,11 +117,13 @@ def _improved(
     # Least squares for the whole flow, not for its change, so that smoothing acts on what is smooth.
     change = moved - first - right * flow[..., 0] - down * flow[..., 1]
     products = jnp.stack([right * right, right * down, down * down, right * change, down * change], -1)
-    xx, xy, yy, xt, yt = jnp.moveaxis(gaussian_blur(products[None], sigma=2.5, truncate=2.0)[0], -1, 0)
+    xx, xy, yy, xt, yt = jnp.moveaxis(gaussian_blur(products[None], sigma=3.0, truncate=2.0)[0], -1, 0)
     # A weak pull towards the flow around keeps flat places in company.
     around = gaussian_blur(flow[None], sigma=2.5, truncate=2.0)[0]
     pull = 1e-4
     xx, yy = xx + pull, yy + pull
     bx, by = pull * around[..., 0] - xt, pull * around[..., 1] - yt
     determinant = xx * yy - xy * xy
-    return jnp.stack([(yy * bx - xy * by) / determinant, (xx * by - xy * bx) / determinant], -1)
+    found = jnp.stack([(yy * bx - xy * by) / determinant, (xx * by - xy * bx) / determinant], -1)
+    # What the linear model holds for is small; a place that found something else must not run away.
+    return around + jnp.clip(found - around, -0.5, 0.5)

@@ -16,16 +16,16 @@ _SAMPLES = 256  # points along a line; a kernel of 65 pixels gets four a pixel
 _FINE = 5  # apertures and Gaussians are averaged over 5x5 points in each pixel
 
 
-@functools.partial(jax.jit, static_argnames="size")
-def trajectory_kernel(points: Float[Array, "n 2"], *, size: int) -> Kernel:
+@functools.partial(jax.jit, static_argnames=("size", "centred"))
+def trajectory_kernel(points: Float[Array, "n 2"], *, size: int, centred: bool = True) -> Kernel:
     """What a point of light leaves behind that moves through `points` (right, down; in pixels), equal times each.
 
     Every point is shared among its four nearest pixels by its distance, which keeps its position exactly;
-    the whole is moved so that its centre of mass is the kernel's. What lies outside is lost.
+    the whole is moved so that its centre of mass is the kernel's, unless `centred` is false. What lies outside is lost.
     """
     pixels = jnp.arange(size) - size // 2
-    centred = points - points.mean(0)
-    shares = jnp.maximum(0.0, 1.0 - jnp.abs(centred[:, :, None] - pixels))  # point, axis, pixel
+    placed = points - points.mean(0) if centred else points
+    shares = jnp.maximum(0.0, 1.0 - jnp.abs(placed[:, :, None] - pixels))  # point, axis, pixel
     kernel = jnp.einsum("nr,nc->rc", shares[:, 1], shares[:, 0], precision="highest")
     return kernel / kernel.sum()
 

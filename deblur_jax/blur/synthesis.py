@@ -109,9 +109,11 @@ def synthesise(
         if recorded.shape[1] != recipe.views:
             raise ValueError(f"recorded motion has {recorded.shape[1]} views, the recipe {recipe.views}")
     count, (height, width) = len(pictures), pictures.shape[1:3]
-    scene, optics, camera_key, noise = jax.random.split(key, 4)
+    if min(height, width) <= 2 * recipe.margin:
+        raise ValueError(f"nothing is left of {width}x{height} pixels without a margin of {recipe.margin}")
+    choice, scene, optics, camera_key, noise = jax.random.split(key, 5)
     names, shares = zip(*recipe.shares, strict=True)
-    kinds = jax.random.categorical(scene, jnp.log(jnp.array(shares)), shape=(count,))
+    kinds = jax.random.categorical(choice, jnp.log(jnp.array(shares)), shape=(count,))
     kinds = jnp.array([KINDS.index(name) for name in names], jnp.int32)[kinds]
     light = srgb_to_linear(pictures)
     camera, encoding, after = _camera(camera_key, count, recipe)

@@ -16,15 +16,21 @@ def random_walk(key: PRNGKeyArray, *, inertia: Scalar = 0.9, axes: int = 2, step
 
     The longest side of the box around the walk is 1, its mean 0.
     """
+    return _boxed(_walk(key, inertia, axes, steps))
 
+
+def _walk(key: PRNGKeyArray, inertia: Scalar, axes: int, steps: int) -> Float[Array, "n axes"]:
     def walk(speed, push):
         speed = inertia * speed + push
         return speed, speed
 
-    start, pushes = jax.random.split(key)
-    first = jax.random.normal(start, (axes,)) / jnp.sqrt(1.0 - inertia**2 + 1e-6)  # the speed it settles to
-    path = jnp.cumsum(jax.lax.scan(walk, first, jax.random.normal(pushes, (steps, axes)))[1], axis=0)
-    path -= path.mean(0)
+    pushes = jax.random.normal(key, (steps + 1, axes))
+    first = pushes[0] / jnp.sqrt(1.0 - inertia**2 + 1e-6)  # the speed it settles to
+    return jnp.cumsum(jax.lax.scan(walk, first, pushes[1:])[1], axis=0)
+
+
+def _boxed(path: Float[Array, "n axes"]) -> Float[Array, "n axes"]:
+    path = path - path.mean(0)
     return path / jnp.maximum(jnp.ptp(path, axis=0).max(), 1e-6)
 
 
@@ -33,9 +39,8 @@ def random_rotations(
     key: PRNGKeyArray, *, extent: Scalar, roll: Scalar, focal: Scalar, inertia: Scalar = 0.9, views: int = 32
 ) -> Rotations:
     """A hand that trembles: the picture's middle moves over `extent` pixels, the whole rolls over `roll` radians."""
-    aim, turn = jax.random.split(key)
-    aimed = random_walk(aim, inertia=inertia, axes=2, steps=views) * extent / focal
-    return jnp.concatenate([aimed, random_walk(turn, inertia=inertia, axes=1, steps=views) * roll], -1)
+    path = _walk(key, inertia, 3, views)
+    return jnp.concatenate([_boxed(path[:, :2]) * extent / focal, _boxed(path[:, 2:]) * roll], -1)
 
 
 @functools.partial(jax.jit, static_argnames="views")

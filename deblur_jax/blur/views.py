@@ -163,5 +163,8 @@ def random_mask(
     offset = pixel_grid(height, width) - middle
     distance = jnp.hypot(offset[..., 0], offset[..., 1])
     angle = jnp.arctan2(offset[..., 1], offset[..., 0])[..., None]
-    outline = size * min(height, width) * (1.0 + jnp.sum(depths * jnp.cos(wave * angle + phases), -1))
-    return jax.nn.sigmoid(4.0 * (outline - distance) / softness)
+    radius, swing = size * min(height, width), wave * angle + phases
+    outline = radius * (1.0 + jnp.sum(depths * jnp.cos(swing), -1))
+    # Where the outline runs slantwise it is nearer than along the radius.
+    slant = radius * jnp.sum(depths * wave * jnp.sin(swing), -1) / jnp.maximum(distance, 1.0)
+    return jax.nn.sigmoid(4.0 * (outline - distance) / (softness * jnp.hypot(1.0, slant)))

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deblur_jax import __version__
-from deblur_jax.cli import bench, blur, data, demo, edges, eval, models
+from deblur_jax.cli import bench, blur, data, demo, edges, eval, models, train
 from deblur_jax.errors import UserError
 
-_VERBS = (models, blur, edges, data, eval, bench, demo)
+_VERBS = (models, blur, edges, data, train, eval, bench, demo)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,7 +38,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    arguments, overrides = _config_overrides(list(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(arguments)
+    options.overrides = overrides
     try:
         # A closed standard output gets nothing, as with other commands.
         with contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
@@ -61,6 +63,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deblur {options.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)
         _abandon_stdout()
         return 1
+
+
+def _config_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """`train` takes --config.NAME=VALUE (or as two words) for any field of a config, which argparse cannot know."""
+    if arguments[:1] != ["train"]:
+        return arguments, []
+    rest, overrides = [], []
+    words = iter(arguments)
+    for word in words:
+        if not word.startswith("--config."):
+            rest.append(word)
+        elif "=" in word:
+            overrides.append(word.removeprefix("--config."))
+        else:
+            overrides.append(f"{word.removeprefix('--config.')}={next(words, '')}")
+    return rest, overrides
 
 
 def _abandon_stdout() -> None:

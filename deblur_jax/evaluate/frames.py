@@ -12,7 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
-from deblur_jax.models import facts, zoo
+from deblur_jax.models import facts
 from deblur_jax.restore import tiles
 from deblur_jax.weights import Weights
 
@@ -29,9 +29,10 @@ class Restorer:
     def __init__(
         self, weights: Weights, *, devices: Sequence[Any] | None = None, max_pixels: int | None = None
     ) -> None:
-        self.facts = facts.read()[weights.network]
+        # A variant has other parameters, costs and another receptive field than the network it is named after.
+        self.facts = facts.measure_network(weights.entry) if weights.variant else facts.read()[weights.network]
         self.devices = list(devices or jax.devices())
-        self._module = zoo.get(weights.network).deployed()
+        self._module = weights.entry.deployed()
         self._variables = {"params": weights.deployed()}
         self._max_pixels = max_pixels
         self._placed: dict[str, Any] = {}

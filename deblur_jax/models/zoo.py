@@ -26,6 +26,11 @@ class Network:
     origin: str
     merge: Callable[[dict], dict] = lambda params: params
 
+    def varied(self, **fields: Any) -> "Network":
+        """With other fields of its config, for ablations. Lists, which JSON makes of them, are tuples again."""
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
+
     def training(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
         """The network as it is trained."""
         return self.module(self.config, dtype=dtype)

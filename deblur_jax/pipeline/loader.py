@@ -103,7 +103,9 @@ class Loader:
             if blur_size != size:
                 sizes = " and ".join(f"{w}x{h}" for h, w in (blur_size, size))
                 raise UserError(f"{item.name}: the blurred and the sharp picture differ in size: {sizes}")
-            example |= {"blur": blur, "paired": np.bool_(item.blur is not None)}
+            example["blur"] = blur
+            if not all(source.paired for source in self._sources):
+                example["paired"] = np.bool_(item.blur is not None)
         return example
 
 

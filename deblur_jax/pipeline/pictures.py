@@ -108,7 +108,7 @@ def _png_crop(
         return None  # cut off: the decoder will say so
     try:
         scanlines = isal_zlib.decompressobj().decompress(b"".join(compressed), needed)
-    except igzip_lib.IsalError:
+    except igzip_lib.IsalError:  # pyright: ignore[reportGeneralTypeIssues]
         return None
     if len(scanlines) < needed:
         return None

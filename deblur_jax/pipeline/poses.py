@@ -64,9 +64,7 @@ def exposures(
     generator = np.random.default_rng(seed)
     lengths = np.array([times[-1] - times[0] for times, _ in recordings])
     if longest >= lengths.max():
-        raise UserError(
-            f"{paths[int(lengths.argmax())]}: only {lengths.max():.2f} s long, exposures last {longest:g} s"
-        )
+        raise UserError(f"{paths[0]}: {lengths.max():.2f} s long at most, and exposures last {longest:g} s")
     room = np.maximum(lengths - longest, 0.0)
     found = []
     for _ in range(20 * count):
@@ -92,9 +90,9 @@ def _axes(words: str) -> np.ndarray:
     matrix = np.zeros((3, 3))
     for row, word in enumerate(words.split()):
         name = word.lstrip("-")
-        if row < 3 and len(name) == 1 and name in "xyz":
+        if row < 3 and name in ("x", "y", "z"):
             matrix[row, "xyz".index(name)] = -1.0 if word.startswith("-") else 1.0
-    if not np.isclose(np.linalg.det(matrix), 1.0):
+    if len(words.split()) != 3 or not np.isclose(np.linalg.det(matrix), 1.0):
         raise UserError(f'axes must be a right-handed choice such as "{TUMVI}", not "{words}"')
     return matrix
 

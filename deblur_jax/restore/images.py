@@ -44,7 +44,7 @@ def decode_image(data: bytes, name: str | Path, *, silent: bool = True) -> np.nd
         raise UserError(f"{name}: the file is empty")
     if not data.startswith(_READABLE):
         raise UserError(f"{name}: not a PNG, JPEG, WebP or BMP picture")
-    with _silenced_stderr() if silent else contextlib.nullcontext():
+    with silenced_stderr() if silent else contextlib.nullcontext():
         try:
             pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
         except cv2.error:
@@ -60,7 +60,8 @@ _silence_lock, _silence_users, _silence_kept = threading.Lock(), 0, -1
 
 
 @contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
+def silenced_stderr() -> Iterator[None]:
+    """The codecs' C libraries print their own complaints; ours says it in one line."""
     global _silence_users, _silence_kept
     with _silence_lock:
         if _silence_users == 0:
@@ -83,7 +84,7 @@ def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 6], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
-    with _silenced_stderr():
+    with silenced_stderr():
         try:
             done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))
         except cv2.error:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +23,25 @@ _IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leave
 
 @dataclass(frozen=True)
 class Weights:
-    """Parameters of a network of the zoo: of `training()`, or of `deployed()` if they are `merged`."""
+    """Parameters of a network of the zoo: of `training()`, or of `deployed()` if they are `merged`.
+
+    `variant` has the fields of the network's config that differ.
+    """
 
     network: str
     params: dict[str, Any]  # nested, float32 arrays of NumPy
     card: dict[str, Any]  # what whoever saved them says of them: data, steps, scores, licence ...
     merged: bool = False
+    variant: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def entry(self) -> zoo.Network:
+        return zoo.get(self.network).varied(**self.variant)
 
     def deployed(self) -> dict[str, Any]:
         """The parameters of the network as it is run."""
         params = jax.tree.map(jnp.asarray, self.params)
-        return params if self.merged else jax.jit(zoo.get(self.network).merge)(params)
+        return params if self.merged else jax.jit(self.entry.merge)(params)
 
 
 def save(
@@ -44,11 +52,12 @@ def save(
     card: Mapping[str, Any],
     merged: bool = False,
     half: bool = False,
+    variant: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the file whole or not at all, in float32 or half precision. Parameters that do not fit are refused."""
     path = Path(path)
     flat = {name: np.asarray(value) for name, value in _flat(params).items()}
-    _check(flat, network, merged, path)
+    _check(flat, network, merged, variant or {}, path)
     dtype = np.float16 if half else np.float32
     with np.errstate(over="ignore"):
         flat = {name: np.ascontiguousarray(value, dtype) for name, value in flat.items()}
@@ -60,6 +69,7 @@ def save(
         "format": _FORMAT,
         "network": network,
         "merged": json.dumps(merged),
+        "variant": json.dumps(dict(variant or {})),
         "card": json.dumps(dict(card), ensure_ascii=False),
     }
     write_whole(path, to_bytes(flat, metadata=about))
@@ -72,12 +82,14 @@ def load(path: str | Path) -> Weights:
         raise UserError(f"{path}: a safetensors file, but not a set of weights that deblur_jax wrote")
     try:
         network, merged, card = about["network"], json.loads(about["merged"]), json.loads(about["card"])
-        if not isinstance(merged, bool) or not isinstance(card, dict):
+        variant = json.loads(about["variant"])
+        if not isinstance(merged, bool) or not isinstance(card, dict) or not isinstance(variant, dict):
             raise ValueError
     except (KeyError, ValueError):
         raise UserError(f"{path}: what the file says about itself is damaged") from None
-    _check(flat, network, merged, path)
-    return Weights(network, unflatten_dict({n: v.astype(np.float32) for n, v in flat.items()}, sep="/"), card, merged)
+    _check(flat, network, merged, variant, path)
+    params = unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")
+    return Weights(network, params, card, merged, variant)
 
 
 def resolve(model: str) -> Weights:
@@ -100,11 +112,17 @@ def _flat(params: Any) -> dict[str, Any]:
     return found
 
 
-def _check(flat: Mapping[str, np.ndarray], network: str, merged: bool, path: Path | str) -> None:
+def _check(
+    flat: Mapping[str, np.ndarray], network: str, merged: bool, variant: Mapping[str, Any], path: Path | str
+) -> None:
     """Every tensor must be the network's, by name, shape and kind of number."""
     if network not in zoo.NETWORKS:
         raise UserError(f"{path}: weights of {network!r}, a network that this version does not have")
-    module = zoo.get(network).deployed() if merged else zoo.get(network).training()
+    try:
+        entry = zoo.get(network).varied(**variant)
+    except TypeError as error:
+        raise UserError(f"{path}: {network} has no such variant: {error}") from None
+    module = entry.deployed() if merged else entry.training()
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     wanted = _flat(jax.eval_shape(module.init, jax.random.key(0), picture)["params"])
     for name, leaf in wanted.items():

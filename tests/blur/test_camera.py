@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from deblur_jax import blur, samples
 from deblur_jax.metrics import psnr
@@ -36,22 +37,86 @@ def test_few_photons_come_in_whole_numbers():
     np.testing.assert_allclose(counts, np.rint(counts), atol=1e-5)
 
 
+MEANS = np.array([0.1, 0.7, 3.0, 9.9, 10.0, 30.0, 200.0, 1000.0])
+
+
+def test_photons_are_poissons():
+    """Kolmogorov and Smirnov's distance to the true distribution; moments, and how often none comes."""
+    light = jnp.tile(MEANS[:, None, None, None].astype(np.float32), (1, 300, 300, 3))
+    drawn = np.asarray(blur.noisy(jax.random.key(0, impl="rbg"), light, gain=1.0, read=0.0), np.float64)
+    n = drawn[0].size
+    for mean, counts in zip(MEANS, drawn.reshape(len(MEANS), n), strict=True):
+        assert counts.min() >= 0
+        np.testing.assert_array_equal(counts, np.rint(counts))
+        np.testing.assert_allclose(counts.mean(), mean, atol=4.5 * np.sqrt(mean / n))
+        np.testing.assert_allclose(counts.var(), mean, rtol=4.5 * np.sqrt((2 + 1 / mean) / n))
+        np.testing.assert_allclose(scipy.stats.skew(counts), mean**-0.5, atol=0.03 + 0.1 * mean**-0.5)
+        places = np.arange(counts.max() + 1)
+        reached = np.searchsorted(np.sort(counts), places, "right") / n
+        assert np.abs(reached - scipy.stats.poisson.cdf(places, mean)).max() < 2 / np.sqrt(n)
+        none = np.exp(-mean)
+        np.testing.assert_allclose((counts == 0).mean(), none, atol=4.5 * np.sqrt(none / n) + 2e-4 * (mean >= 10))
+
+
+def test_each_picture_has_its_own_camera(photo):
+    """A batch of cameras is the same as one after the other; noise follows each picture's own gain."""
+    fields = {
+        "exposure": [0.5, 1.0, 2.0],
+        "white_balance": [[1.0, 1.0, 1.0], [2.0, 1.0, 1.5], [0.8, 1.0, 1.2]],
+        "contrast": [0.0, 0.5, 1.0],
+        "jpeg_quality": [30.0, 101.0, 90.0],
+    }
+    light, key = jnp.tile(blur.srgb_to_linear(photo), (3, 1, 1, 1)), jax.random.key(0)
+    together = blur.capture(key, light, blur.Camera(**{name: jnp.asarray(value) for name, value in fields.items()}))
+    for i in range(3):
+        alone = {name: jnp.asarray(value[i]) for name, value in fields.items()}
+        if i == 1:
+            alone["jpeg_quality"] = None
+        expected = blur.capture(key, light[:1], blur.Camera(**alone))[0]
+        np.testing.assert_allclose(together[i], expected, atol=1.5e-2 if i == 0 else 1e-5)
+        assert float(jnp.abs(together[i] - expected).mean()) < 1e-5
+    flat = jnp.full((3, 100, 100, 3), 0.5)
+    gains = jnp.array([0.0, 0.001, 0.02])
+    deviations = blur.noisy(key, flat, gain=gains, read=jnp.array([0.0, 0.02, 0.0])).std((1, 2, 3))
+    np.testing.assert_allclose(deviations, np.sqrt(0.5 * gains + np.array([0, 0.02, 0]) ** 2), rtol=0.03, atol=1e-7)
+
+
+def test_highlights_come_back_and_leave_a_saturated_streak():
+    """A white lamp in a photograph: as stored its streak is dim, with its brightness given back it is white."""
+    stored = jnp.full((1, 33, 33, 3), 0.3).at[0, 14:19, 14:19].set(1.0)
+    light = blur.highlights(stored, peak=8.0)
+    np.testing.assert_allclose(light[0, 16, 16], 8.0, rtol=1e-6)
+    np.testing.assert_array_equal(light[0, :14], stored[0, :14])
+    kernel = blur.line_kernel(15.0, 0.0, size=21)[None]
+    key = jax.random.key(0)
+    streaks = [blur.capture(key, blur.convolve(x, kernel), blur.Camera())[0, 16, 8:25] for x in (stored, light)]
+    assert float(streaks[0].max()) < 0.8
+    np.testing.assert_allclose(streaks[1][2:-2], 1.0, rtol=1e-6)
+    # Colours keep their hue; a peak of 1, and one for each picture.
+    orange = jnp.tile(jnp.array([0.98, 0.6, 0.2]), (2, 4, 4, 1))
+    changed = blur.highlights(orange, peak=jnp.array([1.0, 5.0]))
+    np.testing.assert_array_equal(changed[0], orange[0])
+    ratio = changed[1] / orange[1]
+    assert float(ratio.min()) > 2
+    np.testing.assert_allclose(ratio, float(ratio[0, 0, 0]), rtol=1e-5)
+
+
 def test_highlights_are_clipped_after_the_blur():
     """A lamp a hundred times too bright leaves a streak of full white; clipped before, it would be dim."""
     lamp = jnp.zeros((1, 33, 33, 3)).at[0, 16, 16].set(100.0)
     kernel = blur.line_kernel(15.0, 0.0, size=21)[None]
-    streak = blur.capture(jax.random.key(0), blur.convolve(lamp, kernel), config=blur.CameraConfig())
+    streak = blur.capture(jax.random.key(0), blur.convolve(lamp, kernel), blur.Camera())
     np.testing.assert_allclose(streak[0, 16, 10:23], 1.0, rtol=1e-6)
-    dim = blur.capture(jax.random.key(0), blur.convolve(jnp.minimum(lamp, 1.0), kernel), config=blur.CameraConfig())
+    dim = blur.capture(jax.random.key(0), blur.convolve(jnp.minimum(lamp, 1.0), kernel), blur.Camera())
     assert float(dim.max()) < 0.35
 
 
 def test_each_camera_setting_does_its_part(photo):
     light, key = blur.srgb_to_linear(photo), jax.random.key(0)
-    plain = blur.CameraConfig()
+    plain = blur.Camera()
 
     def taken(**changes):
-        return np.asarray(blur.capture(key, light, config=dataclasses.replace(plain, **changes)))
+        return np.asarray(blur.capture(key, light, dataclasses.replace(plain, **changes)))
 
     np.testing.assert_allclose(taken(), photo, atol=1e-5)
     assert taken(exposure=2.0).mean() > photo.mean() + 0.05

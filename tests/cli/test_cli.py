@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import __version__, blur, samples
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
 from deblur_jax.restore import read_image, write_image
@@ -83,6 +84,18 @@ def test_a_reader_that_leaves_early_is_no_error():
     assert (done.returncode, done.stderr) == (0, "")
 
 
+HANDHELD = ["blur", "good.png", "-o", "out.png", "--kind", "handheld"]
+FRAMES = ["blur", "-o", "out.png", "--kind", "frames"]
+
+
+def write_film(path, frames, rate=20):
+    """Motion JPEG, which needs nothing but OpenCV."""
+    film = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), rate, frames[0].shape[1::-1])
+    for frame in frames:
+        film.write(np.ascontiguousarray(frame[..., ::-1]))
+    film.release()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,7 +122,41 @@ def test_a_reader_that_leaves_early_is_no_error():
         (["blur", "good.png", "-o", "out.png", "--extent", "nan"], "--extent must be above 0"),
         (["blur", "good.png", "-o", "out.png", "--jpeg", "0"], "--jpeg must be from 1 to 100"),
         (["blur", "good.png", "-o", "out.png", "--photons", "0"], "--photons must be at least 1"),
-        (["blur", "good.png", "-o", "out.png", "--kernel-out", "out.png"], "both the picture and the kernel"),
+        (["blur", "good.png", "-o", "out.png", "--kernel-out", "out.png"], "named for two of the outputs"),
+        (["blur", "good.png", "-o", "out.png", "--sharp-out", "./out.png"], "named for two of the outputs"),
+        (["blur", "good.png", "-o", "out.png", "--sharp-out", "good.png"], "good.png: exists already"),
+        (["blur", "good.png", "-o", "out.png", "--saturate", "0.5"], "--saturate must be from 1 to 1000"),
+        (["blur", "good.png", "-o", "out.png", "--focal", "90"], "--focal goes with --kind handheld or layers, not"),
+        (["blur", "good.png", "-o", "out.png", "--poses", "text.png"], "--poses goes with --kind handheld, not"),
+        (
+            ["blur", "good.png", "-o", "out.png", "--frames", "5"],
+            "--frames goes with --kind frames, not with --kind shake",
+        ),
+        (
+            ["blur", "good.png", "-o", "out.png", "--sheet", "--start", "5"],
+            "--start goes with --kind frames, not with --sheet",
+        ),
+        (["blur", "good.png", "-o", "out.png", "--sheet", "--sharp-out", "s.png"], "--sheet goes with neither"),
+        ([*HANDHELD, "--focal", "0"], "--focal must be above 0"),
+        ([*HANDHELD, "--focal", "5"], "--focal 5 is too short for 4 pixels"),
+        ([*HANDHELD, "--roll", "90"], "--roll must be from 0 to 45"),
+        ([*HANDHELD, "--pose-axes", "tumvi"], "name it with --poses"),
+        ([*HANDHELD, "--poses", "text.png"], "text.png, line 1: not `timestamp tx ty tz qx qy qz qw`"),
+        ([*HANDHELD, "--poses", "short.txt"], "short.txt: only 0.10 s long"),
+        ([*HANDHELD, "--poses", "short.txt", "--roll", "1"], "--roll and --poses exclude each other"),
+        ([*HANDHELD, "--poses", "short.txt", "--pose-axes", "x z y"], "right-handed"),
+        (["blur", "good.png", "-o", "out.png", "--kind", "layers", "--layer", "text.png"], "text.png: not a PNG"),
+        ([*FRAMES, "text.png"], "text.png: not a film clip"),
+        ([*FRAMES, "none.mp4"], "none.mp4: No such file"),
+        ([*FRAMES, "good.png"], "good.png: "),
+        ([*FRAMES, "film.avi", "--frames", "13"], "film.avi: 13 frames are needed (13 from 0 s on), it has 6"),
+        ([*FRAMES, "film.avi", "--start", "0.2"], "film.avi: 11 frames are needed (7 from 0.2 s on), it has 6"),
+        ([*FRAMES, "film.avi", "--start", "1e9"], "film.avi: "),
+        ([*FRAMES, "film.avi", "--frames", "4"], "--frames must be odd, from 3 to 99"),
+        ([*FRAMES, "film.avi", "--start", "-1"], "--start must be from 0 seconds"),
+        ([*FRAMES, "film.avi", "--between", "99"], "--between must be from 0 to 63"),
+        ([*FRAMES, "film.avi", "--kernel-out", "k.png"], "--kernel-out does not go with --kind frames"),
+        ([*FRAMES, "film.avi", "--saturate", "4"], "--saturate does not go with --kind frames"),
         (["blur", "good.png", "-o", "good.png"], "good.png: exists already"),
         (["demo", "-o", "text.png"], "text.png: cannot be made"),
         (["demo", "-o", "page"], "index.html: exists already"),
@@ -122,6 +169,8 @@ def test_mistakes_get_one_line_and_exit_code_2(tmp_path, arguments, message):
     cv2.imwrite(str(tmp_path / "good.png"), np.zeros((4, 4, 3), np.uint8))
     cv2.imwrite(str(tmp_path / "long.png"), np.zeros((4, 20000), np.uint8))
     (tmp_path / "dark.pgm").write_bytes(b"P5 2 2 100\n" + bytes([100] * 4))  # white, by a maximum of its own
+    write_film(tmp_path / "film.avi", np.zeros((6, 48, 64, 3), np.uint8))
+    (tmp_path / "short.txt").write_text("0 0 0 0 0 0 0 1\n0.1 0 0 0 0 0 0 1\n")
     (tmp_path / "page").mkdir()
     (tmp_path / "page" / "index.html").touch()
     before = sorted(tmp_path.rglob("*"))
@@ -180,6 +229,107 @@ def test_blurring_is_the_forward_model_in_linear_light(tmp_path, kind):
     assert np.abs(expected - photo / 255).max() > 0.05
 
 
+def dots(height, width, rows, columns):
+    """Black, with a white pixel wherever --kernel-out tells a kernel."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    cell = height // rows, width // columns
+    picture[cell[0] // 2 :: cell[0], cell[1] // 2 :: cell[1]] = 255
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["handheld", "layers", "turbulence", "recorded"])
+def test_the_grid_of_kernels_is_what_points_of_light_become(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    write_image("in.png", dots(99, 165, 3, 5))
+    more = ["--kind", kind, "--roll", "5"][: 2 if kind == "turbulence" else 4]
+    if kind == "recorded":
+        times = np.arange(0, 1, 0.005)
+        turn = 0.04 * np.c_[np.sin(40 * times), np.cos(29 * times), 5 * np.sin(17 * times)]
+        poses = np.c_[times, 0 * turn, turn / 2, np.sqrt(1 - (turn**2).sum(1) / 4)]
+        np.savetxt("poses.txt", poses, fmt="%.9f")
+        more = ["--kind", "handheld", "--poses", "poses.txt", "--pose-axes", "tumvi"]
+    outputs = ["-o", "out.png", "--kernel-out", "kernels.png", "--sharp-out", "sharp.png"]
+    assert main(["blur", "in.png", *outputs, "--extent", "8", "--seed", "4", *more]) == 0
+    kernels = read_image("kernels.png")[..., 0]
+    size = (kernels.shape[0] + 1) // 3 - 1
+    assert kernels.shape == (3 * size + 2, 5 * size + 4)
+    light = np.asarray(blur.srgb_to_linear(read_image("out.png")))[..., 0]
+    across = np.mgrid[:size, :size] - size // 2
+    told, seen, alike = [], [], []
+    for row in range(3):
+        for column in range(5):
+            kernel = kernels[row * (size + 1) :, column * (size + 1) :][:size, :size]
+            around = np.pad(light, 50)[row * 33 + 66 - size // 2 :, column * 33 + 66 - size // 2 :][:size, :size]
+            told.append(kernel / kernel.sum())
+            seen.append(around / around.sum())
+            alike.append(np.corrcoef(kernel.ravel(), around.ravel())[0, 1])
+    # Where the edge of a layer passes, and where the air bends light within its spot, it is more complicated.
+    assert sorted(alike)[2] > (0.8 if kind == "turbulence" else 0.93)
+    centres = [np.array([(across * k).sum((1, 2)) for k in kernels]) for kernels in (told, seen)]
+    assert np.sort(np.abs(centres[0] - centres[1]).max(1))[-3] < 0.35
+    assert np.std(told, 0).max() > 0.01  # not everywhere the same
+    np.testing.assert_allclose(read_image("sharp.png"), read_image("in.png"), atol=1e-6)
+
+
+def test_a_layer_moves_in_front_of_the_picture(tmp_path, monkeypatch):
+    """A white thing before a black ground: the sharp partner is black and white, the blurred one has its edges grey."""
+    monkeypatch.chdir(tmp_path)
+    write_image("black.png", np.zeros((90, 120, 3), np.uint8))
+    write_image("white.png", np.full((7, 5, 3), 255, np.uint8))
+    command = [
+        "blur",
+        "black.png",
+        "-o",
+        "out.png",
+        "--kind",
+        "layers",
+        "--layer",
+        "white.png",
+        "--sharp-out",
+        "sharp.png",
+    ]
+    assert main(command) == 0
+    light = [np.asarray(blur.srgb_to_linear(read_image(name)))[..., 0] for name in ("sharp.png", "out.png")]
+    grey = [np.mean((x > 0.05) & (x < 0.95)) for x in light]
+    assert 0.03 < light[0].mean() < 0.7
+    np.testing.assert_allclose(light[1].mean(), light[0].mean(), rtol=0.1)
+    assert grey[1] > 2 * grey[0] > 0
+
+
+def test_highlights_are_given_back_before_the_blur(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_image("in.png", dots(33, 33, 1, 1))
+    for name, more in (("dim.png", []), ("bright.png", ["--saturate", "30"])):
+        assert main(["blur", "in.png", "-o", name, "--kind", "line", "--extent", "9", "--angle", "0", *more]) == 0
+    dim, bright = (read_image(name)[16, :, 0] for name in ("dim.png", "bright.png"))
+    assert dim.max() < 0.4
+    np.testing.assert_array_equal(bright[13:20], 1.0)
+    assert bright[:8].max() == 0
+
+
+@pytest.mark.parametrize("response", ["stored", "srgb"])
+def test_frames_of_a_clip_are_averaged(tmp_path, monkeypatch, response):
+    monkeypatch.chdir(tmp_path)
+    frames = [np.full((48, 64, 3), 60, np.uint8) for _ in range(9)]
+    for i, frame in enumerate(frames):
+        frame[8:40, 8 + 5 * i : 14 + 5 * i] = [230, 200, 90]
+    write_film("film.avi", frames)
+    command = ["blur", "film.avi", "--kind", "frames", "--start", "0.1", "--frames", "5", "--response", response]
+    for name, between in (("ghosts.png", 0), ("streak.png", 7 if response == "stored" else 0)):
+        more = ["--between", str(between), "--sharp-out", "sharp.png", "--overwrite"]
+        assert main([*command, "-o", name, *more]) == 0
+    film = cv2.VideoCapture("film.avi")
+    stored = np.array([film.read()[1][..., ::-1] for _ in range(9)])[2:7] / 255
+    np.testing.assert_allclose(read_image("sharp.png"), stored[2], atol=1e-6)
+    if response == "stored":
+        expected = stored.mean(0)
+    else:
+        expected = blur.linear_to_srgb(blur.srgb_to_linear(jnp.asarray(stored, jnp.float32)).mean(0))
+    np.testing.assert_allclose(read_image("ghosts.png"), expected, atol=0.6 / 255)
+    inside = [read_image(name)[16:32, 24:38, 1].mean(0) for name in ("ghosts.png", "streak.png")]
+    assert response == "srgb" or np.ptp(inside[1]) < 0.6 * np.ptp(inside[0])
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
     options = ("--noise", "0.01", "--jpeg", "80")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -193,17 +343,19 @@ def test_a_sheet_of_all_kinds(tmp_path):
     done = deblur("blur", samples.PICTURES[1], "-o", tmp_path / "sheet.png", "--sheet")
     assert done.returncode == 0, done.stderr
     sheet = cv2.imread(str(tmp_path / "sheet.png"))
-    cells = [cell for row in np.split(sheet, 2) for cell in np.split(row, 4, axis=1)]
-    sharpness = [cv2.Laplacian(cell[36:-110, 6:-110], cv2.CV_64F).var() for cell in cells]
-    assert min(sharpness[1:-1]) > 0
-    assert max(sharpness[1:-1]) < sharpness[0] / 2
+    cells = [cell for row in np.split(sheet[: 3 * 352], 3) for cell in np.split(row, 4, axis=1)]
+    sharpness = [cv2.Laplacian(cell[36:-160, 6:-160], cv2.CV_64F).var() for cell in cells]
+    assert len(cells) == 12
+    assert min(sharpness[1:]) > 0
+    assert max(sharpness[1:10]) < sharpness[0] / 2  # all but those with highlights and with noise
+    assert sheet[3 * 352 + 28 :].min() < 100  # the paths are drawn
 
 
 def test_the_smallest_pictures_are_blurred_too(tmp_path):
-    for size in ((1, 1), (1, 50), (3, 2)):
+    files = [str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--kernel-out", str(tmp_path / "kernel.png")]
+    for size, kind in (((1, 1), "shake"), ((1, 50), "handheld"), ((3, 2), "layers"), ((2, 1), "turbulence")):
         write_image(tmp_path / "in.png", np.full((*size, 3), 100, np.uint8), overwrite=True)
-        done = deblur("blur", tmp_path / "in.png", "-o", tmp_path / "out.png", "--overwrite")
-        assert done.returncode == 0, done.stderr
+        assert main(["blur", *files, "--kind", kind, "--overwrite"]) == 0
         np.testing.assert_allclose(read_image(tmp_path / "out.png") * 255, 100, atol=1)
 
 

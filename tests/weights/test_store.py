@@ -24,7 +24,7 @@ def file(params, tmp_path):
 
     def file(change=None, name="x.safetensors", **options):
         flat = {name: np.asarray(value) for name, value in flatten_dict(params, sep="/").items()}
-        about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "card": "{}"} | options
+        about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "variant": "{}", "card": "{}"} | options
         save_file(change(flat) if change else flat, tmp_path / name, metadata=about)
         return tmp_path / name
 

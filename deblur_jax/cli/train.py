@@ -1,0 +1,51 @@
+"""Train a network, or go on with a run that was stopped.
+
+The config is a Python file; the project's are in configs/. --config.NAME=VALUE changes a field, such as
+--config.optim.lr=1e-4. The same command goes on where an earlier one stopped. A run stopped by a signal exits with 75.
+"""
+
+import argparse
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="such as configs/photos_nano.py")
+    parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="checkpoints, logs and weights")
+    parser.add_argument("--data", action="append", default=[], metavar="DIR", help="short for --config.data.train=DIR")
+    parser.add_argument(
+        "--on-nan", choices=("stop", "rollback"), default="stop", help="rollback skips a batch whose loss is not finite"
+    )
+    parser.add_argument("--profile", action="store_true", help="trace five steps into WORKDIR/profile")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several processes, where nothing detects it")
+    parser.add_argument("--processes", type=int, metavar="N", help="how many, with --coordinator")
+    parser.add_argument("--process", type=int, metavar="I", help="which of them this is, with --coordinator")
+    parser.add_argument("--distributed", action="store_true", help="several processes that SLURM, MPI or TPUs detect")
+
+
+def run(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+
+    try:
+        import grain  # noqa: F401
+        import ml_collections  # noqa: F401
+        import orbax.checkpoint  # noqa: F401
+        import tensorboardX  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"training needs its extra ({error}): pip install 'deblur-jax[train]'") from None
+
+    import jax
+
+    if options.coordinator or options.distributed:
+        # So that SIGTERM to one process stops and saves all.
+        jax.config.update("jax_enable_preemption_service", True)
+        if jax.config.jax_platforms == "cpu":  # pyright: ignore[reportAttributeAccessIssue]
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        explicit = (options.coordinator, options.processes, options.process) if options.coordinator else ()
+        jax.distributed.initialize(*explicit)
+
+    from deblur_jax.train import config, loop
+
+    made = config.load(options.config, options.overrides)
+    if options.data:
+        made.data.train = tuple(options.data)
+    return loop.run(made, options.workdir, on_nan=options.on_nan, profile=options.profile)

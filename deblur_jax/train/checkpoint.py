@@ -1,0 +1,100 @@
+"""What is saved of a run: state, averaged weights and step, with the config and the version that made them."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from deblur_jax import __version__
+from deblur_jax.errors import UserError
+from deblur_jax.train.config import Config
+from deblur_jax.train.step import State
+
+_managers = ocp.checkpoint_managers
+
+
+class Checkpoints:
+    """In `workdir/checkpoints`: the last few and the best. Written behind training's back, each under another name
+    until it is whole."""
+
+    def __init__(self, workdir: Path, config: Config):
+        self._config = config
+        policy = _managers.AnyPreservationPolicy(
+            [
+                _managers.LatestN(max(1, config.checkpoint.keep)),
+                _managers.BestN(get_metric_fn=lambda metrics: metrics["psnr"], n=1),
+            ]
+        )
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=True)
+        self._folder = (workdir / "checkpoints").resolve()
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
+
+    def save(self, step: int, state: State, scores: dict[str, float]) -> None:
+        """Returns at once. What goes wrong with a save is said, and training goes on: the one before is whole."""
+        about = {"config": self._config.to_dict(), "version": __version__, "step": step, "scores": scores}
+        items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_plain(about)))
+        try:
+            self._manager.save(step, args=items, metrics=scores or {"psnr": float("-inf")}, force=True)
+        except (OSError, ValueError) as error:
+            self._complain(step, error)
+
+    def wait(self) -> None:
+        try:
+            self._manager.wait_until_finished()
+        except (OSError, ValueError) as error:
+            self._complain(None, error)
+
+    def close(self) -> None:
+        self.wait()
+        self._manager.close()
+
+    def _complain(self, step: int | None, error: Exception) -> None:
+        which = "the last checkpoint" if step is None else f"the checkpoint of step {step}"
+        print(f"deblur train: {which} was NOT saved: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+
+    def restore(self, fresh: State) -> tuple[State, int] | None:
+        """The latest that can be read, laid out like `fresh`; None where there is none."""
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
+            except Exception as error:
+                self._skip(step, error)
+                continue
+            self._compare(about["config"])
+            like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), fresh)
+            try:
+                items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
+                return self._manager.restore(step, args=items)["state"], step
+            except Exception as error:
+                self._skip(step, error)
+        if steps:
+            raise UserError(f"{self._folder}: none of {len(steps)} checkpoints can be read; move it away to begin anew")
+        return None
+
+    def _skip(self, step: int, error: Exception) -> None:
+        """Orbax raises whatever its layers raise; a checkpoint that cannot be read is damaged, whatever it says."""
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        print(f"deblur train: checkpoint {step} cannot be read, trying the one before: {reason}", file=sys.stderr)
+        # Out of the way, or the manager would not save this step again.
+        if jax.process_index() == 0:
+            shutil.move(self._folder / str(step), self._folder.parent / f"damaged-checkpoint-{step}")
+        self._manager.reload()
+
+    def _compare(self, saved: dict[str, Any]) -> None:
+        for field in ("network", "variant"):
+            now = _plain(self._config.to_dict())[field]
+            if saved[field] != now:
+                raise UserError(
+                    f"{self._folder.parent}: its config.{field} is {saved[field]!r}, not {now!r}; name another"
+                )
+
+
+def _plain(value: Any) -> Any:
+    """Tuples as lists, which is what JSON makes of them."""
+    if isinstance(value, dict):
+        return {name: _plain(entry) for name, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,139 @@
+"""What a run is: `base()` has every field, the files in `configs/` change some, the command line changes more."""
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from deblur_jax.errors import UserError
+
+Config = Any  # a ConfigDict, whose fields are of any type
+
+
+def base() -> Config:
+    """Every field with its default. Tuples are given whole on the command line: --config.crop='((0, 256),)'."""
+    return ConfigDict(
+        {
+            "network": "small",
+            "variant": {},  # fields of the network's own config that differ, for ablations
+            "start_from": "",  # weights to begin with: a file or another run's workdir
+            "seed": 0,
+            "steps": 100_000,
+            "batch": 16,  # pictures a step, of all devices together
+            "at_once": 0,  # pictures a step may hold together; more are accumulated. 0: all
+            "dtype": "bfloat16",  # of the computation; parameters, optimiser and losses are float32
+            "crop": ((0, 256),),  # (from step, side)
+            "data": {
+                "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips
+                "weights": (),  # of the folders; (): by their sizes
+                "val": (),  # (): the split val of those of train, or a tenth of their photographs
+                "frames": 1,  # neighbouring frames a picture
+                "max_side": 0,  # photographs are reduced to this first; 0: never
+                "threads": 4,
+                "workers": 0,
+            },
+            "blur": {  # for pictures without a blurred partner: fields of blur.synthesis.Recipe that differ
+                "recipe": {},
+                "poses": (),  # files of recorded camera motion, for the kind "recorded"
+                "pose_axes": "x y z",
+            },
+            "loss": {"l1": 1.0, "ssim": 0.1, "mse": 0.0, "charbonnier": 0.0, "frequency": 0.0, "edge": 0.0},
+            "optim": {
+                "lr": 5e-4,
+                "warmup": 1000,
+                "final": 1e-6,  # where the cosine ends
+                "betas": (0.9, 0.99),
+                "weight_decay": 1e-4,
+                "clip": 1.0,  # of the gradient's norm; 0: never
+            },
+            "ema": 0.999,
+            "mesh": {"data": -1, "fsdp": 1, "space": 1},  # -1: all devices that are left
+            "log_every": 50,
+            "val": {"every": 1000, "count": 16, "side": 256, "pictures": 4},
+            "checkpoint": {"every": 1000, "keep": 2},
+            "diverged": 20.0,  # a loss this many times its running mean ends the run; 0: never
+        }
+    )
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The config of a file, changed by `name.of.field=value` and then complete and fixed."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file")
+    spec = importlib.util.spec_from_file_location("config", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise UserError(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+    for override in overrides:
+        _override(config, override)
+    return complete(config)
+
+
+def complete(config: Config) -> Config:
+    """Refuses fields that `base` does not have, and what cannot be."""
+    _compare(config, base(), "")
+    if config.steps < 1 or config.batch < 1:
+        raise UserError("config.steps and config.batch must be at least 1")
+    if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
+        raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
+    if not 0 <= config.ema < 1:
+        raise UserError(f"config.ema must be from 0 and below 1, not {config.ema}")
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UserError(f"config.dtype must be float32 or bfloat16, not {config.dtype}")
+    return config
+
+
+_FREE = ("variant", "blur.recipe")  # their fields are those of another config
+
+
+def _compare(config: Any, known: Any, prefix: str) -> None:
+    for name in config:
+        field = f"{prefix}{name}"
+        if name not in known:
+            raise UserError(f"config.{field}: no such field{_nearest(name, known)}")
+        if isinstance(known[name], ConfigDict) and field not in _FREE:
+            _compare(config[name], known[name], f"{field}.")
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}"
+
+
+def _override(config: Config, override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise UserError(f"--config.{override}: write it as --config.{name}=VALUE")
+    *parents, last = name.split(".")
+    place: Any = config
+    for i, parent in enumerate(parents):
+        if parent not in place or not isinstance(place[parent], ConfigDict):
+            raise UserError(f"config.{'.'.join(parents[: i + 1])}: no such group of fields{_nearest(parent, place)}")
+        place = place[parent]
+    free = ".".join(parents) in _FREE
+    if last not in place and not free:
+        raise UserError(f"config.{name}: no such field{_nearest(last, place)}")
+    old = None if free else place[last]
+    value: Any = text
+    if not isinstance(old, str):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, str):
+        value = (value,)
+    if old is not None and type(value) is not type(old):
+        raise UserError(f"config.{name}: must be {type(old).__name__}, not {text!r}")
+    place[last] = value

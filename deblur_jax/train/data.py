@@ -1,0 +1,124 @@
+"""What a run trains on and is judged by."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deblur_jax.blur.synthesis import Recipe
+from deblur_jax.errors import UserError
+from deblur_jax.pipeline import poses, trees
+from deblur_jax.pipeline.loader import Loader, LoaderConfig
+from deblur_jax.pipeline.sources import Folder, Source, open_source
+from deblur_jax.train import step
+from deblur_jax.train.config import Config
+from deblur_jax.train.mesh import everywhere
+
+_KEPT_ASIDE = 0.1  # of the photographs or sequences, where there is no split val
+
+
+def sources(config: Config) -> tuple[list[Source], list[Source]]:
+    """For training and for validation."""
+    data = config.data
+    if not data.train:
+        raise UserError("config.data.train names no folder: --config.data.train=FOLDER")
+    train, val = [], []
+    for folder in data.train:
+        if data.val:
+            train.append(open_source(folder, frames=data.frames))
+        else:
+            ours, theirs = _split(Path(folder), data.frames)
+            train.append(ours)
+            val.append(theirs)
+    return train, [_validation(Path(folder), data.frames) for folder in data.val] if data.val else val
+
+
+def _validation(folder: Path, frames: int) -> Source:
+    """The split val of the folder, or all of it if it has none."""
+    try:
+        return open_source(folder, split="val", frames=frames)
+    except UserError:
+        return open_source(folder, frames=frames)
+
+
+def _split(folder: Path, frames: int) -> tuple[Source, Source]:
+    kind = trees.kind_of(folder)
+    if kind in ("pairs", "photos"):
+        splits = trees.pairs(folder) if kind == "pairs" else trees.photos(folder)
+        if not splits.get("val"):
+            ours = [e for e in splits.get("train", []) if not _is_kept_aside(e.sequence)]
+            theirs = [e for e in splits.get("train", []) if _is_kept_aside(e.sequence)]
+            if not ours or not theirs:
+                raise UserError(
+                    f"{folder}: too few to keep some aside for validation; name others: --config.data.val=FOLDER"
+                )
+            return Folder(ours, frames=frames), Folder(theirs, frames=frames)
+    elif kind == "clips":
+        raise UserError(f"{folder}: clips need others for validation: --config.data.val=FOLDER")
+    return open_source(folder, frames=frames), open_source(folder, split="val", frames=frames)
+
+
+def _is_kept_aside(sequence: str) -> bool:
+    """By the name alone, so that it is the same wherever and whenever it is asked."""
+    return int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "big") < _KEPT_ASIDE * 2**32
+
+
+def recipe(config: Config) -> Recipe:
+    known = {field.name for field in dataclasses.fields(Recipe)}
+    given: dict[str, Any] = dict(config.blur.recipe)
+    if unknown := sorted(set(given) - known):
+        raise UserError(f"config.blur.recipe.{unknown[0]}: no such field; there are {', '.join(sorted(known))}")
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    try:
+        return Recipe(**given)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"config.blur.recipe: {error}") from None
+
+
+def recorded(config: Config, made: Recipe) -> np.ndarray | None:
+    if not made.has("recorded"):
+        return None
+    return poses.exposures(config.blur.poses, views=made.views, axes=config.blur.pose_axes, seed=config.seed)
+
+
+def loader(config: Config, train: Sequence[Source], made: Recipe) -> Loader:
+    """This process' share of the batches; crops are wider by the recipe's margin where blur is made."""
+    margin = 0 if all(source.paired for source in train) else 2 * made.margin
+    d = config.data
+    loading = LoaderConfig(
+        batch=config.batch,
+        crop=tuple((start, side + margin) for start, side in config.crop),
+        seed=config.seed,
+        max_side=d.max_side or None,
+        weights=tuple(d.weights) or None,
+        threads=d.threads,
+        workers=d.workers,
+    )
+    return Loader(train, loading, process=jax.process_index(), processes=jax.process_count())
+
+
+def validation(
+    config: Config, val: Sequence[Source], made: Recipe, windows: np.ndarray | None, mesh: jax.sharding.Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """The same blurred and sharp crops in every run of the config, on all devices."""
+    margin = 0 if all(source.paired for source in val) else 2 * made.margin
+    loading = LoaderConfig(
+        batch=config.val.count,
+        crop=config.val.side + margin,
+        seed=20_000 + config.seed,
+        flip=False,
+        max_side=config.data.max_side or None,
+    )
+    batch = next(Loader(val, loading).batches())
+    on_devices = {n: jax.device_put(v, everywhere(mesh)) for n, v in batch.items() if n in ("blur", "sharp", "paired")}
+    windows_there = None if windows is None else jnp.asarray(windows)
+
+    def pairs(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return step.pairs(jax.random.key(config.seed), batch, recipe=made, recorded=windows_there, mesh=mesh)
+
+    return jax.jit(pairs, out_shardings=everywhere(mesh))(on_devices)

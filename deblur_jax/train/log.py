@@ -1,0 +1,71 @@
+"""What people watch: one JSON line per report, TensorBoard events, a line on the terminal."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboardX import SummaryWriter
+
+
+class Log:
+    """`log.jsonl` and `tensorboard/` in the workdir; lines of a run that is taken up again are cut off at its step."""
+
+    def __init__(self, workdir: Path, start: int, steps: int, *, writes: bool = True):
+        self._writes, self._steps, self._start = writes, steps, start
+        self._began = time.perf_counter()
+        self._live = sys.stderr.isatty()
+        if not writes:
+            return
+        self._path = workdir / "log.jsonl"
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        kept = [line for line in lines if _step(line) <= start]
+        self._path.write_text("".join(f"{line}\n" for line in kept))
+        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+
+    def report(self, step: int, numbers: dict[str, float], *, loud: bool = False) -> None:
+        """`loud` is a line of its own, on any terminal or none."""
+        if not self._writes:
+            return
+        with self._path.open("a") as file:
+            file.write(json.dumps({"step": step, **{k: _short(v) for k, v in numbers.items()}}) + "\n")
+        for name, value in numbers.items():
+            self._events.add_scalar(name, value, step)
+        words = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
+        line = f"step {step}/{self._steps}  {words}  {self._left(step)}"
+        if loud:
+            print(f"\r\033[K{line}" if self._live else line, file=sys.stderr, flush=True)
+        elif self._live:
+            print(f"\r\033[K{line[:160]}", end="", file=sys.stderr, flush=True)
+
+    def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
+        if self._writes:
+            self._events.add_image(name, pixels, step, dataformats="HWC")
+
+    def say(self, words: str) -> None:
+        if self._writes:
+            print(("\r\033[K" if self._live else "") + words, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self._writes:
+            self._events.close()
+
+    def _left(self, step: int) -> str:
+        done = step - self._start
+        seconds = (time.perf_counter() - self._began) / max(1, done) * (self._steps - step)
+        hours, minutes = divmod(int(seconds) // 60, 60)
+        return f"{hours} h {minutes:02} min left" if hours else f"{minutes} min {int(seconds) % 60:02} s left"
+
+
+def _step(line: str) -> int | float:
+    """Infinite for a line that a crash cut off."""
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")
+
+
+def _short(value: Any) -> float:
+    return float(f"{float(value):.6g}")

@@ -1,0 +1,260 @@
+"""The run. In this order: devices, data, state (begun or taken up again), then steps until the end or a signal."""
+
+import collections
+import json
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from deblur_jax import __version__, weights
+from deblur_jax.errors import UserError
+from deblur_jax.models import facts, zoo
+from deblur_jax.pipeline.loader import feed
+from deblur_jax.restore.images import encode_image, write_whole
+from deblur_jax.train import data
+from deblur_jax.train import mesh as meshes
+from deblur_jax.train import step as steps
+from deblur_jax.train.checkpoint import Checkpoints
+from deblur_jax.train.config import Config
+from deblur_jax.train.log import Log
+
+DONE, FAILED, RESUMABLE = 0, 1, 75
+_LAG = 2  # steps whose numbers are not looked at yet, so that the device never waits for us
+_MOST_SKIPPED = 10  # bad batches in a row
+
+
+class _Stop:
+    """Whether SIGTERM or SIGINT came, or the scheduler wants the machine back; agreed among all processes."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        # With several processes JAX's own preemption service listens to SIGTERM, and finds a step that suits all.
+        ours = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
+        self._before = {s: signal.signal(s, self._ask) for s in ours}
+
+    def _ask(self, signum: int, _: Any) -> None:
+        if self.asked and signum == signal.SIGINT:
+            raise KeyboardInterrupt  # asked twice
+        self.asked = True
+
+    def at(self, step: int) -> bool:
+        if jax.process_count() > 1:
+            return multihost_utils.reached_preemption_sync_point(step)
+        return self.asked
+
+    def restore(self) -> None:
+        for s, handler in self._before.items():
+            signal.signal(s, handler)
+
+
+def run(config: Config, workdir: Path, *, on_nan: str = "stop", profile: bool = False) -> int:
+    """Trains, or goes on, to `config.steps`. The exit code: 0 done, 1 the loss failed, 75 stopped and resumable."""
+    mesh = meshes.make(**config.mesh)
+    _check_sizes(config, mesh)
+    module, parameters = network(config)
+    train, val = data.sources(config)
+    recipe = data.recipe(config)
+    windows = data.recorded(config, recipe)
+    first = jax.process_index() == 0
+    workdir.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(workdir, config)
+    state = steps.start(module, config, mesh, parameters)
+    restored = checkpoints.restore(state)
+    state, start = restored or (state, 0)
+    if start >= config.steps:
+        raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
+    if first:
+        write_whole(workdir / "config.json", config.to_json_best_effort(indent=1).encode())
+    log = Log(workdir, start, config.steps, writes=first)
+    log.say(_greeting(config, mesh, start, train, val))
+    stop = _Stop()
+    try:
+        trainer = _Trainer(config, mesh, module, state, start, log, workdir, on_nan)
+        trainer.step = steps.train_step(module, config, mesh, recipe, None if windows is None else jnp.asarray(windows))
+        trainer.judged = data.validation(config, val, recipe, windows, mesh)
+        trainer.judge = steps.judge(module, mesh)
+        batches = feed(data.loader(config, train, recipe).batches(start), meshes.rows_of_batch(mesh))
+        return trainer.train(batches, checkpoints, stop, profile=profile)
+    finally:
+        stop.restore()
+        checkpoints.close()
+        log.close()
+
+
+def network(config: Config) -> tuple[nn.Module, Any]:
+    """The module, and the parameters to begin with if the config names some."""
+    entry = zoo.get(config.network)
+    try:
+        entry = entry.varied(**config.variant)
+    except TypeError as error:
+        raise UserError(f"config.variant: {error}") from None
+    module = entry.training(dtype=jnp.dtype(config.dtype).type)
+    if not config.start_from:
+        return module, None
+    found = weights.resolve(config.start_from)
+    wanted = config.network, config.variant.to_dict()
+    if (found.network, found.variant) != wanted or found.merged:
+        form = " with its branches merged, which cannot be trained further" if found.merged else ""
+        theirs, ours = (f"{name} {dict(variant) or ''}" for name, variant in ((found.network, found.variant), wanted))
+        raise UserError(f"{config.start_from}: weights of {theirs}{form}; the config has {ours}")
+    return module, found.params
+
+
+def _check_sizes(config: Config, mesh: jax.sharding.Mesh) -> None:
+    sharing = mesh.shape["data"] * mesh.shape["fsdp"]
+    together = config.at_once or config.batch
+    if together % sharing:
+        raise UserError(f"{together} pictures at once cannot be shared by {sharing} devices (data x fsdp)")
+    for _, side in config.crop:
+        if side % mesh.shape["space"]:
+            raise UserError(f"crops of {side} rows cannot be shared by space={mesh.shape['space']} devices")
+
+
+def _greeting(config: Config, mesh: jax.sharding.Mesh, start: int, train: list, val: list) -> str:
+    where = f"{mesh.size} {jax.devices()[0].device_kind} device{'s' * (mesh.size > 1)}"
+    pictures = f"{sum(map(len, train))} pictures to train on, {sum(map(len, val))} for validation"
+    return f"{config.network}: {'from step ' + str(start) if start else 'a new run'}, on {where}; {pictures}"
+
+
+class _Trainer:
+    step: Any
+    judge: Any
+    judged: tuple[jax.Array, jax.Array]
+
+    def __init__(self, config, mesh, module, state, start, log, workdir, on_nan):
+        self.config, self.mesh, self.module, self.state = config, mesh, module, state
+        self.log, self.workdir, self.on_nan = log, workdir, on_nan
+        self.at, self.pending = start, collections.deque()
+        self.skipped, self.mean_loss, self.best = 0, math.nan, -math.inf
+        self.waited = self.saving = 0.0
+        self.last_report, self.began = (start, time.perf_counter()), time.perf_counter()
+
+    def train(self, batches: Iterator, checkpoints: Checkpoints, stop: _Stop, *, profile: bool) -> int:
+        config, code = self.config, DONE
+        traced = range(self.at + 10, self.at + 15) if profile else range(0)
+        while self.at < config.steps:
+            if self.at == traced.start and traced:
+                jax.profiler.start_trace(str(self.workdir / "profile"))
+            waiting = time.perf_counter()
+            batch = next(batches)
+            self.waited += time.perf_counter() - waiting
+            self.state, numbers = self.step(self.state, batch)
+            self.at += 1
+            self.pending.append((self.at, numbers, batch))
+            if traced and self.at == traced.stop:
+                jax.block_until_ready(numbers)
+                jax.profiler.stop_trace()
+            while len(self.pending) > _LAG and code == DONE:
+                code = self.look()
+            stopping = stop.at(self.at)
+            # Before anything is saved or judged, everything so far must be known to be good.
+            due = any(self.at % every == 0 for every in (config.val.every, config.checkpoint.every))
+            if due or stopping or self.at == config.steps:
+                while self.pending and code == DONE:
+                    code = self.look()
+            if code != DONE:
+                return code
+            scores: dict[str, float] = {}
+            if self.at % config.val.every == 0 or self.at == config.steps:
+                scores = self.validate()
+            if stopping or self.at % config.checkpoint.every == 0 or self.at == config.steps or scores:
+                began = time.perf_counter()
+                checkpoints.save(self.at, self.state, scores)
+                self.saving += time.perf_counter() - began
+            if stopping and self.at < config.steps:
+                checkpoints.wait()
+                self.log.say(f"stopped at step {self.at}; the same command goes on from there")
+                return RESUMABLE
+        self.export("final.safetensors", {})
+        return DONE
+
+    def look(self) -> int:
+        """At the numbers of the oldest step that nobody has looked at."""
+        at, numbers, batch = self.pending.popleft()
+        numbers = {name: float(value) for name, value in jax.device_get(numbers).items()}
+        diverged = self.config.diverged and numbers["loss"] > self.config.diverged * self.mean_loss
+        if numbers.pop("finite") and not diverged:
+            self.skipped = 0
+            loss = numbers["loss"]
+            self.mean_loss = loss if math.isnan(self.mean_loss) else 0.99 * self.mean_loss + 0.01 * loss
+            if at % self.config.log_every == 0 or at == self.config.steps:
+                self.log.report(at, {**numbers, **self.speed(at)})
+            return DONE
+        where = self.workdir / f"bad-batch-{at}.npz"
+        what = f"the loss is {numbers['loss']:g}" + (f", its mean was {self.mean_loss:.3g}" if diverged else "")
+        what = f"step {at}: {what}, the gradient's norm {numbers['gradient']:g}"
+        if jax.process_count() == 1:
+            np.savez(where, **{name: np.asarray(value) for name, value in batch.items()})  # pyright: ignore
+            what += f"; its batch is in {where}"
+        self.skipped += 1
+        # A step that was not finite has changed nothing; one that diverged has.
+        if self.on_nan == "rollback" and not diverged and self.skipped <= _MOST_SKIPPED:
+            self.log.say(f"{what}; skipped")
+            return DONE
+        print(f"deblur train: {what}; a smaller config.optim.lr may help", file=sys.stderr, flush=True)
+        return FAILED
+
+    def speed(self, at: int) -> dict[str, float]:
+        now = time.perf_counter()
+        before, then = self.last_report
+        self.last_report = (at, now)
+        rate = (at - before) * self.config.batch / max(now - then, 1e-9)
+        side = next(side for start, side in reversed(self.config.crop) if start < at)
+        # Forward and backward are three times the forward pass, a multiply-accumulate is two operations.
+        operations = 6e3 * facts.read()[self.config.network].kmac_per_pixel * side * side
+        total = now - self.began
+        return {
+            "images_per_s": rate,
+            "tflops": rate * operations / 1e12,
+            "input_wait": self.waited / total,
+            "goodput": 1.0 - (self.waited + self.saving) / total,
+        }
+
+    def validate(self) -> dict[str, float]:
+        blur, sharp = self.judged
+        found = jax.device_get(self.judge(self.state.ema, blur, sharp))
+        before = jax.device_get(_baseline(blur, sharp))
+        scores = {name: float(np.mean(found[name])) for name in ("psnr", "ssim", "laplacian")}
+        scores["psnr_gain"] = scores["psnr"] - float(np.mean(before))
+        self.log.report(self.at, {f"val/{name}": value for name, value in scores.items()}, loud=True)
+        count = self.config.val.pictures
+        rows = [np.asarray(x)[:count] for x in (blur, found["estimate"], sharp)]
+        sheet = np.vstack([np.hstack(list(row)) for row in rows]) if count else None
+        if sheet is not None and jax.process_index() == 0:
+            pixels = np.rint(255 * np.clip(sheet, 0, 1)).astype(np.uint8)
+            self.log.picture(self.at, "val/blurred, restored, sharp", pixels)
+            write_whole(self.workdir / "val.png", encode_image(pixels, ".png"))
+        if scores["psnr"] > self.best:
+            self.best = scores["psnr"]
+            self.export("best.safetensors", scores)
+        return scores
+
+    def export(self, name: str, scores: dict[str, float]) -> None:
+        """The averaged weights."""
+        params = multihost_utils.process_allgather(self.state.ema, tiled=True)
+        if jax.process_index() == 0:
+            card = {
+                "version": __version__,
+                "step": self.at,
+                "config": json.loads(self.config.to_json_best_effort()),
+                "scores": scores,
+            }
+            variant = self.config.variant.to_dict()
+            weights.save(self.workdir / name, network=self.config.network, variant=variant, params=params, card=card)
+
+
+@jax.jit
+def _baseline(blur: jax.Array, sharp: jax.Array) -> jax.Array:
+    from deblur_jax import metrics
+
+    return metrics.psnr(blur, sharp)

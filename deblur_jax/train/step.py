@@ -1,0 +1,138 @@
+"""The state of a run, and the one jitted step that changes it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from deblur_jax import metrics
+from deblur_jax.blur.synthesis import Recipe, synthesise
+from deblur_jax.losses import objective
+from deblur_jax.models import layers
+from deblur_jax.pipeline.loader import to_float
+from deblur_jax.train import mesh as meshes
+from deblur_jax.train.config import Config
+
+Batch = dict[str, jax.Array]
+
+
+class State(NamedTuple):
+    step: jax.Array  # how many are done; also the position in the data
+    params: Any
+    optimiser: Any
+    ema: Any
+
+
+def optimiser(config: Config) -> optax.GradientTransformation:
+    o = config.optim
+    rate = optax.warmup_cosine_decay_schedule(0.0, o.lr, min(o.warmup, config.steps - 1), config.steps, o.final)
+    clip = optax.clip_by_global_norm(o.clip) if o.clip else optax.identity()
+    # Kernels shrink, biases do not.
+    decay = optax.adamw(
+        rate, *o.betas, weight_decay=o.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    )
+    return optax.chain(clip, decay)
+
+
+def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> State:
+    """The state before the first step, on the mesh, the same on any."""
+    if params is None:
+        # rbg compiles in a fraction of threefry's time, but its numbers depend on the sharding: made in one place.
+        key = jax.random.key(config.seed, impl="rbg")
+        params = jax.device_get(jax.jit(module.init)(key, jnp.zeros((1, 64, 64, 3)))["params"])
+
+    def whole(params: Any) -> State:
+        return State(jnp.zeros((), jnp.int32), params, optimiser(config).init(params), jax.tree.map(jnp.copy, params))
+
+    shardings = meshes.of_state(mesh, jax.eval_shape(whole, params))
+    placed = jax.tree.map(jax.device_put, params, shardings.params)
+    return jax.jit(whole, out_shardings=shardings)(placed)
+
+
+def train_step(
+    module: nn.Module, config: Config, mesh: Mesh, recipe: Recipe, recorded: jax.Array | None = None
+) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
+    """Jitted; the old state is given up. A step whose loss or gradient is not finite changes nothing but the count."""
+    update = optimiser(config)
+    # At the mean of all parts, as if there were one.
+    parts = config.batch // config.at_once if config.at_once else 1
+
+    def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        estimates: Any = module.apply({"params": params}, blur, train=True)
+        return objective(estimates, layers.pyramid(sharp, len(estimates)), weights=dict(config.loss))
+
+    def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
+        (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)
+        return grads, {"loss": value, **named}
+
+    def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        blur, sharp = pairs(key, batch, recipe=recipe, recorded=recorded, mesh=mesh)
+        if parts == 1:
+            grads, named = gradients(state.params, blur, sharp)
+        else:
+            # Each part has pictures of every device.
+            split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (blur, sharp)]
+            zero = jax.eval_shape(gradients, state.params, split[0][0], split[1][0])
+            zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zero)
+
+            def add(total: Any, part: Any) -> tuple[Any, None]:
+                part = [jax.lax.with_sharding_constraint(x, meshes.pictures(mesh)) for x in part]
+                return jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
+
+            summed = jax.lax.scan(add, zero, split)[0]
+            grads, named = jax.tree.map(lambda x: x / parts, summed)
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(norm) & jnp.isfinite(named["loss"])
+        updates, opt = update.update(grads, state.optimiser, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # Early on the mean follows fast, or it would remember the beginning for long.
+        decay = jnp.minimum(config.ema, (1.0 + state.step) / (10.0 + state.step))
+        ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema, params)
+        changed = State(state.step, params, opt, ema)
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, state)
+        return kept._replace(step=state.step + 1), {**named, "gradient": norm, "finite": finite}
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def pairs(
+    key: jax.Array, batch: Batch, *, recipe: Recipe, recorded: jax.Array | None, mesh: Mesh
+) -> tuple[jax.Array, jax.Array]:
+    """Float pictures from the loader's bytes; those without a blurred partner are blurred here."""
+
+    def shared(x: jax.Array) -> jax.Array:
+        return jax.lax.with_sharding_constraint(x, meshes.pictures(mesh))
+
+    sharp = to_float(batch["sharp"])
+    given = to_float(batch["blur"]) if "blur" in batch else None
+    if given is not None and "paired" not in batch:
+        return shared(given), shared(sharp)
+    made = synthesise(key, sharp, recipe=recipe, recorded=recorded)
+    if given is None:
+        return shared(made.blur), shared(made.sharp)
+    m = recipe.margin
+    paired = batch["paired"][:, None, None, None]
+    inner = slice(m, sharp.shape[1] - m)
+    blur = jnp.where(paired, given[:, inner, inner], made.blur)
+    return shared(blur), shared(jnp.where(paired, sharp[:, inner, inner], made.sharp))
+
+
+def judge(module: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array, jax.Array], dict[str, jax.Array]]:
+    """Scores of each picture, and the pictures, for the validation."""
+
+    def scores(params: Any, blur: jax.Array, sharp: jax.Array) -> dict[str, jax.Array]:
+        estimate: Any = module.apply({"params": params}, blur)
+        estimate = jnp.clip(estimate.astype(jnp.float32), 0.0, 1.0)
+        return {
+            "psnr": metrics.psnr(estimate, sharp),
+            "ssim": metrics.ssim(estimate, sharp),
+            "laplacian": metrics.laplacian_score(estimate),
+            "estimate": estimate,
+        }
+
+    return jax.jit(scores, out_shardings=meshes.everywhere(mesh))

@@ -1,0 +1,78 @@
+from pathlib import Path
+
+import pytest
+
+from deblur_jax.errors import UserError
+from deblur_jax.models import zoo
+from deblur_jax.train import config, data
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_the_projects_configs(path):
+    made = config.load(path)
+    zoo.get(made.network).varied(**made.variant).training()
+    data.recipe(made)
+    text = path.read_text()
+    for word in (
+        f"--config {path.relative_to(path.parents[1 if path.parent.name == 'configs' else 2])}",
+        "Cost:",
+        "Result:",
+    ):
+        assert word in text
+
+
+def test_fields_are_changed_by_name():
+    changes = [
+        "optim.lr=1",
+        "crop=((0, 64), (5, 96))",
+        "data.train=some/folder",
+        "blur.recipe.margin=8",
+        "network=medium",
+    ]
+    made = config.load(CONFIGS[0], changes)
+    assert (made.optim.lr, type(made.optim.lr)) == (1.0, float)
+    assert made.crop == ((0, 64), (5, 96))
+    assert made.data.train == ("some/folder",)
+    assert data.recipe(made).margin == 8
+    assert made.network == "medium"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("optim.lrr=1", "config.optim.lrr: no such field; did you mean 'lr'"),
+        ("optin.lr=1", "config.optin: no such group of fields; did you mean 'optim'"),
+        ("stepz=1", "did you mean 'steps'"),
+        ("steps=many", "config.steps: must be int, not 'many'"),
+        ("steps=0", "must be at least 1"),
+        ("steps", "write it as --config.steps=VALUE"),
+        ("at_once=5", "must divide the batch"),
+        ("dtype=float16", "must be float32 or bfloat16"),
+        ("ema=1.0", "below 1"),
+    ],
+)
+def test_what_cannot_be_is_said(change, words):
+    with pytest.raises(UserError, match=words):
+        config.load(CONFIGS[0], [change])
+
+
+def test_files_that_are_no_configs(tmp_path):
+    with pytest.raises(UserError, match="no such config file"):
+        config.load(tmp_path / "x.py")
+    (tmp_path / "x.py").write_text("def get_config():\n    return 1 / 0\n")
+    with pytest.raises(UserError, match=r"x.py: ZeroDivisionError"):
+        config.load(tmp_path / "x.py")
+    (tmp_path / "x.py").write_text(
+        "from deblur_jax.train.config import base\n\n"
+        "def get_config():\n    c = base()\n    c.loss.sssim = 1.0\n    return c\n"
+    )
+    with pytest.raises(UserError, match=r"sssim"):
+        config.load(tmp_path / "x.py")
+
+
+def test_recipes_are_checked():
+    for change, words in (("margins=3", "config.blur.recipe.margins: no such field"), ("shares=()", "shares must be")):
+        with pytest.raises(UserError, match=words):
+            data.recipe(config.load(CONFIGS[0], [f"blur.recipe.{change}"]))

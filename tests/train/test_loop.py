@@ -1,0 +1,173 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from deblur_jax import weights
+from deblur_jax.errors import UserError
+from deblur_jax.train import loop
+from tests.train.conftest import TINY
+
+
+def params(workdir, name="final.safetensors"):
+    return weights.read_tensors(workdir / name)
+
+
+def equal(a, b, tolerance=0.0):
+    assert a.keys() == b.keys()
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=tolerance)
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def uninterrupted(tiny, whole):
+    if not (whole / "final.safetensors").exists():
+        assert loop.run(tiny(), whole) == loop.DONE
+    return whole
+
+
+def test_what_a_run_leaves(uninterrupted):
+    found = lines(uninterrupted)
+    assert [line["step"] for line in found if "loss" in line] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in found if "val/psnr" in line] == [3, 6]
+    for name in ("l1", "ssim", "gradient", "images_per_s", "tflops", "input_wait", "goodput"):
+        assert np.isfinite(found[0][name])
+    assert (uninterrupted / "val.png").exists()
+    assert list((uninterrupted / "tensorboard").iterdir())
+    with pytest.raises(UserError, match="step 6 of 6 is done already"):
+        loop.run(_again(uninterrupted), uninterrupted)
+
+
+def _again(workdir):
+    from ml_collections import ConfigDict
+
+    made = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    made.crop = tuple(map(tuple, made.crop))
+    return made
+
+
+def test_stopped_and_gone_on_with_it_is_the_same_run(tiny, uninterrupted, tmp_path, monkeypatch):
+    """Stopped by a signal after two steps; then on four devices; to 1e-6."""
+    real = loop._Stop.at
+    monkeypatch.setattr(loop._Stop, "at", lambda self, step: step == 2 or real(self, step))
+    assert loop.run(tiny(), tmp_path) == loop.RESUMABLE
+    monkeypatch.undo()
+    assert not (tmp_path / "final.safetensors").exists()
+    assert loop.run(tiny(mesh={"data": 2, "fsdp": 2, "space": 1}), tmp_path) == loop.DONE
+    equal(params(tmp_path), params(uninterrupted), 1e-6)
+    assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, uninterrupted, tmp_path, capfd):
+    shutil.copytree(uninterrupted / "checkpoints", tmp_path / "checkpoints")
+    for path in (tmp_path / "checkpoints" / "6" / "state").rglob("*"):
+        if path.is_file() and "/d/" in str(path):
+            path.write_bytes(b"\0" * 10)
+    assert loop.run(tiny(), tmp_path) == loop.DONE
+    said = capfd.readouterr().err
+    assert "checkpoint 6 cannot be read, trying the one before" in said
+    assert "from step 3" in said
+    equal(params(tmp_path), params(uninterrupted), 1e-6)
+
+
+def test_a_workdir_of_another_network_is_refused(tiny, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "w")
+    config = tiny(steps=9)
+    config.variant.middle_blocks = 2
+    with pytest.raises(UserError, match=r"its config.variant is .*; name another"):
+        loop.run(config, tmp_path / "w")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tiny, tmp_path, capfd, monkeypatch):
+    real = loop.feed
+
+    def poisoned(batches, sharding):
+        for i, batch in enumerate(real(batches, sharding)):
+            yield {**batch, "sharp": batch["sharp"] * (i != 3)}
+
+    monkeypatch.setattr(loop, "feed", poisoned)
+    from deblur_jax.train import step
+
+    bytes_to_float = step.to_float
+    monkeypatch.setattr(step, "to_float", lambda x: jax.numpy.where(x.max() == 0, jax.numpy.nan, bytes_to_float(x)))
+    assert loop.run(tiny(), tmp_path / "stop") == loop.FAILED
+    assert "step 4: the loss is nan" in capfd.readouterr().err
+    assert np.load(tmp_path / "stop" / "bad-batch-4.npz")["sharp"].max() == 0
+    assert loop.run(tiny(), tmp_path / "skip", on_nan="rollback") == loop.DONE
+    assert "; skipped" in capfd.readouterr().err
+    assert [line["step"] for line in lines(tmp_path / "skip") if "loss" in line] == [1, 2, 3, 5, 6]
+
+
+def command(config, workdir):
+    """The run as a process of its own; the config is handed over as a file."""
+    path = workdir.with_suffix(".py")
+    fields = json.dumps(json.loads(config.to_json()))
+    path.write_text(
+        "import json\nfrom ml_collections import ConfigDict\n\n\ndef get_config():\n"
+        f"    made = ConfigDict(json.loads({fields!r}))\n"
+        "    made.crop = tuple(map(tuple, made.crop))\n    made.data.train = tuple(made.data.train)\n    return made\n"
+    )
+    return [sys.executable, "-m", "deblur_jax", "train", "--config", str(path), "--workdir", str(workdir)]
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_path, sign):
+    config = tiny(steps=40, checkpoint={"every": 2, "keep": 2})
+    assert loop.run(config, tmp_path / "calm") == loop.DONE
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(config, killed), stderr=subprocess.PIPE, text=True)
+    # Somewhere among the saves, of which there is one every other step.
+    deadline = time.time() + 120
+    while process.poll() is None and time.time() < deadline and not (killed / "checkpoints" / "8").exists():
+        time.sleep(0.02)
+    process.send_signal(sign)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == (75 if sign == signal.SIGTERM else -9), said
+    assert not (killed / "final.safetensors").exists()
+    again = subprocess.run(command(config, killed), capture_output=True, text=True, timeout=120)
+    assert again.returncode == 0, again.stderr
+    assert "from step" in again.stderr
+    equal(params(killed), params(tmp_path / "calm"), 1e-6)
+    steps = [line["step"] for line in lines(killed) if "loss" in line]
+    assert steps == list(range(1, 41))
+
+
+def test_training_beats_the_blurry_input_on_pictures_it_never_saw(tiny, tmp_path):
+    variant = {**TINY, "widths": (24,), "middle_blocks": 2}
+    config = tiny(steps=200, log_every=200, val={"every": 200, "count": 4, "side": 32, "pictures": 0}, variant=variant)
+    config.optim.update({"warmup": 10, "lr": 2e-3})
+    assert loop.run(config, tmp_path) == loop.DONE
+    assert lines(tmp_path)[-1]["val/psnr_gain"] > 0.1
+    found = weights.resolve(str(tmp_path))
+    assert (found.network, found.card["step"], found.entry.config.widths) == ("nano", 200, (24,))
+
+
+def test_bad_beginnings(tiny, tmp_path):
+    for change, words in (
+        ({"data__train": ()}, "names no folder"),
+        ({"data__train": (str(tmp_path / "nowhere"),)}, "nowhere: no such directory"),
+        ({"mesh": {"data": 3, "fsdp": 1, "space": 1}}, "8 pictures at once cannot be shared by 3"),
+        ({"mesh": {"data": 1, "fsdp": 1, "space": 3}}, "crops of 32 rows cannot be shared by space=3"),
+        ({"variant": {"width": 3}}, r"config.variant: .*width"),
+        ({"start_from": str(tmp_path / "none")}, "no such weights file"),
+    ):
+        with pytest.raises(UserError, match=words):
+            loop.run(tiny(**change), tmp_path / "w")
+    assert os.listdir(tmp_path) == [] or Path(tmp_path / "w").exists() is False

@@ -1,0 +1,58 @@
+"""Two real processes that talk through gloo, two devices each: as faithful a cluster as one machine can be."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+
+import numpy as np
+
+from deblur_jax.train import loop
+from tests.train.test_loop import command, lines
+
+
+def cluster(config, workdir):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
+    return [
+        subprocess.Popen(
+            [*command(config, workdir), "--coordinator", address, "--processes", "2", "--process", str(i)],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+        for i in range(2)
+    ]
+
+
+def ended(processes):
+    said = [process.communicate(timeout=150)[1] for process in processes]
+    return [process.returncode for process in processes], "\n".join(said)
+
+
+def test_two_processes_are_one_run_and_sigterm_to_one_stops_both(tiny, tmp_path, monkeypatch):
+    sizes = {"data": 2, "fsdp": 2, "space": 1}
+    config = tiny(steps=400, mesh=sizes, checkpoint={"every": 20, "keep": 2})
+    config.val.every = 400
+    processes = cluster(config, tmp_path / "two")
+    deadline = time.time() + 120
+    while time.time() < deadline and not (tmp_path / "two" / "checkpoints" / "20").exists():
+        assert all(process.poll() is None for process in processes), ended(processes)
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    codes, said = ended(processes)
+    assert codes == [loop.RESUMABLE] * 2, said
+    stopped = max(int(path.name) for path in (tmp_path / "two" / "checkpoints").iterdir() if path.name.isdigit())
+    assert 20 <= stopped < 400
+    # Taken up by one process with four devices, and the whole by one with one; as long as rounding is small.
+    real = loop._Stop.at
+    monkeypatch.setattr(loop._Stop, "at", lambda self, step: step == stopped + 3 or real(self, step))
+    assert loop.run(tiny(steps=400, mesh=sizes, val=dict(config.val)), tmp_path / "two") == loop.RESUMABLE
+    assert loop.run(tiny(steps=400, val=dict(config.val)), tmp_path / "one") == loop.RESUMABLE
+    two, one = ([line["loss"] for line in lines(tmp_path / name)] for name in ("two", "one"))
+    assert len(two) == len(one) == stopped + 3
+    np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
+    np.testing.assert_allclose(two, one, rtol=1e-3)

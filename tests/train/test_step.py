@@ -1,0 +1,111 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deblur_jax.blur.synthesis import Recipe
+from deblur_jax.errors import UserError
+from deblur_jax.models import zoo
+from deblur_jax.train import mesh as meshes
+from deblur_jax.train import step as steps
+from tests.train.conftest import TINY
+
+
+def trained(config, count=3, *, batches=None):
+    """The state after some steps on random pairs."""
+    mesh = meshes.make(**config.mesh)
+    module = zoo.get(config.network).varied(**config.variant).training()
+    state = steps.start(module, config, mesh)
+    step = steps.train_step(module, config, mesh, Recipe())
+    generator = np.random.default_rng(0)
+    numbers = []
+    for i in range(count):
+        batch = {name: generator.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("blur", "sharp")}
+        if batches:
+            batch = batches(i, batch)
+        batch = {name: jax.device_put(value, meshes.rows_of_batch(mesh)) for name, value in batch.items()}
+        state, out = step(state, batch)
+        numbers.append(jax.device_get(out))
+    return state, numbers
+
+
+def close(a, b, tolerance=1e-5):
+    for one, other in zip(jax.tree.leaves(jax.device_get(a)), jax.tree.leaves(jax.device_get(b)), strict=True):
+        np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance)
+
+
+@pytest.fixture(scope="module")
+def cache():
+    return {}
+
+
+@pytest.fixture
+def alone(tiny, cache):
+    if "alone" not in cache:
+        cache["alone"] = trained(tiny())
+    return cache["alone"]
+
+
+@pytest.mark.parametrize("mesh", [(8, 1, 1), (1, 4, 1), (2, 2, 2)], ids=str)
+def test_layouts_agree_with_one_device(tiny, alone, mesh):
+    state, numbers = trained(tiny(mesh=dict(zip(meshes.AXES, mesh, strict=True))))
+    close(numbers, alone[1])
+    close(state.params, alone[0].params)
+    close(state.ema, alone[0].ema)
+
+
+def test_fsdp_shares_parameters_and_optimiser(tiny):
+    config = tiny(mesh={"data": 1, "fsdp": 4, "space": 1}, variant={**TINY, "widths": (32,)})
+    mesh = meshes.make(**config.mesh)
+    state = steps.start(zoo.get("nano").varied(**config.variant).training(), config, mesh)
+    for tree in (state.params, state.optimiser, state.ema):
+        large = [leaf for leaf in jax.tree.leaves(tree) if leaf.size >= 4096]
+        assert large
+        for leaf in large:
+            assert leaf.addressable_shards[0].data.size == leaf.size // 4
+
+
+def test_accumulation_equals_the_whole_batch(tiny, alone):
+    state, numbers = trained(tiny(at_once=2))
+    close(numbers, alone[1])
+    close(state.params, alone[0].params)
+    close(trained(tiny(at_once=4, mesh={"data": 2, "fsdp": 2, "space": 1}))[0].params, alone[0].params)
+
+
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tiny, alone, monkeypatch):
+    real = steps.to_float
+    # Bytes cannot hold a NaN; the float pictures of a batch of zeros become one.
+    monkeypatch.setattr(steps, "to_float", lambda x: jnp.where(x.max() == 0, jnp.nan, real(x)))
+    state, numbers = trained(tiny(), 2, batches=lambda i, b: {n: v * (i != 1) for n, v in b.items()})
+    once, _ = trained(tiny(), 1)
+    assert [bool(n["finite"]) for n in numbers] == [True, False]
+    assert int(state.step) == 2
+    close(state._replace(step=0), once._replace(step=0), 0.0)
+
+
+def test_only_given_pairs_use_what_was_given():
+    """Pictures with a partner keep it; the others are blurred here, with the margin cut off."""
+    mesh = meshes.make(1)
+    recipe = Recipe(shares=(("gaussian", 1.0),), margin=4, kernel_size=9)
+    generator = np.random.default_rng(0)
+    batch = {name: jnp.asarray(generator.integers(0, 256, (2, 40, 40, 3), np.uint8)) for name in ("blur", "sharp")}
+    batch["paired"] = jnp.array([True, False])
+    blur, sharp = steps.pairs(jax.random.key(0), batch, recipe=recipe, recorded=None, mesh=mesh)
+    assert blur.shape == sharp.shape == (2, 32, 32, 3)
+    np.testing.assert_array_equal(blur[0], batch["blur"][0, 4:36, 4:36].astype(np.float32) / np.float32(255))
+    assert jnp.abs(blur[1] - batch["blur"][1, 4:36, 4:36] / 255.0).max() > 0.1
+    assert jnp.std(blur[1]) < jnp.std(sharp[1])
+
+
+@pytest.mark.parametrize(
+    ("mesh", "words"),
+    [
+        ((3, 3, 1), "needs 9 devices; there are 8"),
+        ((-1, 3, 1), "8 devices cannot be shared"),
+        ((-1, -1, 1), "one of them may be -1"),
+        ((0, 1, 1), "must be 1 or more"),
+    ],
+)
+def test_meshes_that_cannot_be(mesh, words):
+    with pytest.raises(UserError, match=words):
+        meshes.make(*mesh)
