@@ -29,7 +29,8 @@ class Restorer:
     def __init__(
         self, weights: Weights, *, devices: Sequence[Any] | None = None, max_pixels: int | None = None
     ) -> None:
-        self.facts = facts.read()[weights.network]
+        # A variant has other parameters, costs and another receptive field than the network it is named after.
+        self.facts = facts.measure_network(weights.entry) if weights.variant else facts.read()[weights.network]
         self.devices = list(devices or jax.devices())
         self._module = weights.entry.deployed()
         self._variables = {"params": weights.deployed()}

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 PATH = Path(__file__).with_name("facts.json")
 
@@ -33,12 +34,16 @@ def read() -> dict[str, Facts]:
 
 def measure(name: str) -> Facts:
     """Counts the parameters and operations and measures the receptive field of a network of the zoo."""
+    from deblur_jax.models import zoo
+
+    return measure_network(zoo.get(name))
+
+
+def measure_network(network: Any) -> Facts:
+    """The same of a `zoo.Network`, which may be a variant that has no name."""
     import jax
     import jax.numpy as jnp
 
-    from deblur_jax.models import zoo
-
-    network = zoo.get(name)
     module, multiple = network.deployed(), network.config.multiple_of
     side = 4 * multiple
     picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)

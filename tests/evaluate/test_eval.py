@@ -137,7 +137,7 @@ def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkey
     (tmp_path / "photos" / "blur").rmdir()
     (tmp_path / "photos" / "sharp").rename(tmp_path / "photos" / "pictures")
     tensors = read_tensors(nano()) | {"head/kernel": np.zeros((3, 3, 3, 5), np.float32)}
-    about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "card": "{}"}
+    about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "variant": "{}", "card": "{}"}
     save_file(tensors, "other.safetensors", metadata=about)
     (tmp_path / "broken.safetensors").write_bytes(b"broken")
     if not arguments[0].endswith((".safetensors", "nano")):

@@ -37,3 +37,15 @@ def test_every_way_is_equal(size, devices, max_pixels, nano, noise, whole, monke
     expected = whole(loaded, frames)
     assert np.abs(expected - frames).max() > 0.1
     np.testing.assert_allclose(restored, expected, atol=1e-4)
+
+
+def test_a_variant_has_facts_of_its_own(nano, random_variables):
+    """Tiles cut by the receptive field of the network it is named after could be too small."""
+    loaded = weights.load(nano())
+    entry = zoo.get("nano").varied(widths=(4, 4))
+    params = random_variables(entry.deployed())["params"]
+    varied = weights.Weights("nano", jax.tree.map(np.asarray, params), {}, True, {"widths": [4, 4]})
+    known = Restorer(varied).facts
+    assert known.parameters == sum(leaf.size for leaf in jax.tree.leaves(params))
+    assert known.multiple_of == 8
+    assert known.receptive_field < Restorer(loaded).facts.receptive_field
