@@ -4,13 +4,16 @@ PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test lint types wheel facts lock clean
+.PHONY: demo test test-all lint types wheel facts lock clean
 
 demo: .venv/.ready ## write a page that shows what the software does, and print its path
 	@$(PY) -m deblur_jax demo -o demo --overwrite
 
-test: .venv/.ready ## the whole test suite
-	@$(PY) -m pytest
+test: .venv/.ready ## all tests but the slowest
+	@$(PY) -m pytest -m "not slow"
+
+test-all: .venv/.ready ## the slowest too: killed and distributed training, everything compiled as users have it
+	@XLA_FLAGS=--xla_backend_optimization_level=3 $(PY) -m pytest
 
 lint: .venv/.ready
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -74,6 +74,7 @@ def test_a_misspelt_or_empty_objective_is_refused(noise):
         losses.objective(layers.pyramid(x[0], 2), layers.pyramid(x[0], 2), weights={"ssim": 1.0})
 
 
+@pytest.mark.slow
 def test_training_in_bf16_has_finite_gradients(noise, random_variables):
     """The whole way: a network in bf16, all losses at once, equal and constant pictures among the inputs."""
     target = noise(1, 64, 64, 3)

@@ -73,6 +73,6 @@ class Builder(DeblurBuilder):
         kernel = blur.trajectory_kernel(trajectory, size=73)
         pixels = decode_image(sharp, example.name)
         light = blur.srgb_to_linear(pixels[None] / np.float32(np.iinfo(pixels.dtype).max))
-        camera = blur.CameraConfig(gain=1e-4, read=0.002)
-        seen = blur.capture(noise, blur.convolve_fft(light, kernel[None]), config=camera)[0]
+        camera = blur.Camera(gain=1e-4, read=0.002)
+        seen = blur.capture(noise, blur.convolve_fft(light, kernel[None]), camera)[0]
         return encode_image(np.asarray(filters.to_8bit(seen)), ".jpg", quality=95)

@@ -82,7 +82,7 @@ def load(path: str | Path) -> Weights:
         raise UserError(f"{path}: a safetensors file, but not a set of weights that deblur_jax wrote")
     try:
         network, merged, card = about["network"], json.loads(about["merged"]), json.loads(about["card"])
-        variant = json.loads(about["variant"])
+        variant = json.loads(about.get("variant", "{}"))
         if not isinstance(merged, bool) or not isinstance(card, dict) or not isinstance(variant, dict):
             raise ValueError
     except (KeyError, ValueError):

@@ -101,6 +101,7 @@ def test_a_key_gives_its_pairs_and_another_key_others(pictures, pairs):
         assert not np.array_equal(a, c)
 
 
+@pytest.mark.slow
 def test_black_and_white_stay_finite_and_themselves():
     for value in (0.0, 1.0):
         made = synthesise(KEY, jnp.full((COUNT, H, W, 3), value), recipe=PLAIN, recorded=RECORDED)
@@ -129,6 +130,7 @@ def share(found, expected):
     assert abs(np.mean(found) - expected) < 4.5 * np.sqrt(expected * (1 - expected) / 1024)
 
 
+@pytest.mark.slow
 def test_the_shares_are_kept():
     made = many()
     kinds = np.array(KINDS)[made.kind]
@@ -176,6 +178,7 @@ def test_what_cannot_be_made_is_an_error(pictures):
         synthesise(KEY, pictures, recipe=dataclasses.replace(PLAIN, margin=16), recorded=RECORDED)
 
 
+@pytest.mark.slow
 def test_eight_devices_make_the_same_pairs_as_one(pictures, pairs):
     mesh = jax.make_mesh((8,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
     spread = jax.device_put(pictures, jax.NamedSharding(mesh, jax.P("batch")))

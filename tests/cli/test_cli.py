@@ -63,6 +63,7 @@ def test_the_readmes_table_is_the_commands():
     assert deblur("models", "--markdown").stdout in readme
 
 
+@pytest.mark.slow
 def test_the_readmes_python_runs():
     readme = (samples.PICTURES[0].parents[2] / "README.md").read_text()
     names = {}
@@ -330,6 +331,7 @@ def test_frames_of_a_clip_are_averaged(tmp_path, monkeypatch, response):
     assert response == "srgb" or np.ptp(inside[1]) < 0.6 * np.ptp(inside[0])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
     options = ("--noise", "0.01", "--jpeg", "80")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
@@ -339,6 +341,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path):
     assert a == b != c
 
 
+@pytest.mark.slow
 def test_a_sheet_of_all_kinds(tmp_path):
     done = deblur("blur", samples.PICTURES[1], "-o", tmp_path / "sheet.png", "--sheet")
     assert done.returncode == 0, done.stderr
@@ -359,6 +362,7 @@ def test_the_smallest_pictures_are_blurred_too(tmp_path):
         np.testing.assert_allclose(read_image(tmp_path / "out.png") * 255, 100, atol=1)
 
 
+@pytest.mark.slow
 def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
     done = deblur("demo", "-o", tmp_path, "--steps", "2")
     assert done.returncode == 0, done.stderr

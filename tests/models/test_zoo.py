@@ -11,7 +11,12 @@ from deblur_jax.models import facts, layers, zoo
 from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
 
 
-@pytest.mark.parametrize("name", zoo.NETWORKS)
+_SLOW = ("deepdeblur", "large", "large_uniform", "medium_uniform")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in _SLOW)) for name in zoo.NETWORKS]
+)
 def test_the_listed_facts_are_measured_afresh(name):
     assert facts.read()[name] == facts.measure(name), "run 'make facts' and look at what changed"
 

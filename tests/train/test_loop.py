@@ -127,6 +127,7 @@ def command(config, workdir):
     return [sys.executable, "-m", "deblur_jax", "train", "--config", str(path), "--workdir", str(workdir)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_path, sign):
     config = tiny(steps=40, checkpoint={"every": 2, "keep": 2})
@@ -149,6 +150,7 @@ def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_
     assert steps == list(range(1, 41))
 
 
+@pytest.mark.slow
 def test_training_beats_the_blurry_input_on_pictures_it_never_saw(tiny, tmp_path):
     variant = {**TINY, "widths": (24,), "middle_blocks": 2}
     config = tiny(steps=200, log_every=200, val={"every": 200, "count": 4, "side": 32, "pictures": 0}, variant=variant)

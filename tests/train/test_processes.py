@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import numpy as np
+import pytest
 
 from deblur_jax.train import loop
 from tests.train.test_loop import command, lines
@@ -33,6 +34,7 @@ def ended(processes):
     return [process.returncode for process in processes], "\n".join(said)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run_and_sigterm_to_one_stops_both(tiny, tmp_path, monkeypatch):
     sizes = {"data": 2, "fsdp": 2, "space": 1}
     config = tiny(steps=400, mesh=sizes, checkpoint={"every": 20, "keep": 2})
