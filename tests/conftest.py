@@ -3,11 +3,10 @@
 import os
 from pathlib import Path
 
-_flags = os.environ.get("XLA_FLAGS", "")
-if "optimization_level" not in _flags:
-    # Compiling is most of the time, and a third of that is optimising. (`make test-all` optimises.)
-    _flags += " --xla_backend_optimization_level=0"
-os.environ["XLA_FLAGS"] = _flags + " --xla_force_host_platform_device_count=8"
+# Compiling is most of the time, and a third of that is optimising. (`make test-all` optimises; the last flag counts.)
+os.environ["XLA_FLAGS"] = (
+    f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Both workers, and the commands that tests start, share what was compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "jax"))
