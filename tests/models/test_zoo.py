@@ -10,7 +10,6 @@ from deblur_jax.errors import UserError
 from deblur_jax.models import facts, layers, zoo
 from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
 
-
 _SLOW = ("deepdeblur", "large", "large_uniform", "medium_uniform")
 
 
