@@ -61,8 +61,12 @@ def base() -> Config:
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The config of a file, changed by `name.of.field=value` and then complete and fixed."""
-    path = Path(path)
+    """The config of a file, changed by `name.of.field=value` and then complete and fixed.
+
+    `FILE:NAME` hands the name to the file's `get_config`.
+    """
+    file, colon, name = str(path).rpartition(":")
+    path = Path(file if colon and not Path(path).exists() else path)
     if not path.is_file():
         raise UserError(f"{path}: no such config file")
     spec = importlib.util.spec_from_file_location("config", path)
@@ -71,7 +75,9 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        config = module.get_config()
+        config = module.get_config(name) if colon else module.get_config()
+    except KeyError as error:
+        raise UserError(f"{path}: has no {error.args[0]!r}") from error
     except Exception as error:
         raise UserError(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
     for override in overrides:

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,19 @@ def test_the_projects_configs(path):
         "Result:",
     ):
         assert word in text
+
+
+def test_ablations_change_what_they_say():
+    path = Path(__file__).parents[2] / "configs" / "ablations" / "reds_small.py"
+    baseline = config.load(path).to_dict()
+    names = re.findall(r'^    "(\w+)": \{', path.read_text(), re.M)
+    assert len(names) > 10
+    for name in names:
+        made = config.load(f"{path}:{name}")
+        zoo.get(made.network).varied(**made.variant).training()
+        assert (made.to_dict() == baseline) == (name == "baseline")
+    with pytest.raises(UserError, match=r"has no 'nothing'"):
+        config.load(f"{path}:nothing")
 
 
 def test_fields_are_changed_by_name():
