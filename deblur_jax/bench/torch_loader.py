@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
-import torch
+import torch  # pyright: ignore[reportMissingImports]
 
 from deblur_jax.pipeline.trees import Example
 
