@@ -227,9 +227,10 @@ from deblur_jax.cli import main
 sys.exit(main({command(raw, disk / "out", "--shards", 3)[3:]!r}))
 """
     (tmp_path / "program.py").write_text(program)
+    again = shlex.join(command(raw, disk / "out", "--shards", "3"))
     script = (
         f"mount -t tmpfs -o size=2m none {disk} && {{ {shlex.quote(sys.executable)} {tmp_path / 'program.py'}; "
-        f"code=$?; ls -A {disk}/out; rm {disk}/taken; {shlex.join(command(raw, disk / 'out', '--shards', '3'))} >/dev/null "
+        f"code=$?; ls -A {disk}/out; rm {disk}/taken; {again} >/dev/null "
         f"&& ls -A {disk}/out | wc -l; exit $code; }}"
     )
     done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60)
