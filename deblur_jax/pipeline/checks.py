@@ -4,6 +4,7 @@ The quick one (`survey`) reads each file's header and its end, which tells what 
 size at a small part of the cost of decoding. The thorough one (`examine`) decodes.
 """
 
+import functools
 import json
 import struct
 from collections import Counter
@@ -18,7 +19,8 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import trees
-from deblur_jax.pipeline.pictures import decode
+from deblur_jax.pipeline.pictures import decode, to_npy
+from deblur_jax.pipeline.sources import Clips
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import decode_image, read_bytes
 
@@ -264,7 +266,10 @@ def open_folder(folder: Path) -> tuple[str, dict[str, list[Entry]]]:
     if kind == "prepared":
         return kind, _open_prepared(folder)
     if kind == "clips":
-        raise UserError(f"{folder}: video clips can be trained on, not looked into; extract frames to do so")
+        listed = trees.clips(folder)
+        return kind, {
+            split: [e for path in paths for e in _clip_entries(path, folder)] for split, paths in listed.items()
+        }
     listed = trees.pairs(folder) if kind == "pairs" else trees.photos(folder)
     return kind, {split: [_entry(example) for example in examples] for split, examples in listed.items()}
 
@@ -274,6 +279,31 @@ def _entry(example: Example) -> Entry:
         return read_bytes(example.blur) if example.blur else None, read_bytes(example.sharp)
 
     return Entry(example.name, example.sequence, example.frame, read)
+
+
+_FRAMES_OF_A_CLIP = 8  # are looked at: the first, the last, and between them
+
+
+def _clip_entries(path: Path, folder: Path) -> list[Entry]:
+    name = path.relative_to(folder).as_posix()
+    try:
+        clip = Clips([path])
+    except UserError as error:
+        # Said when it is looked at, beside what is wrong with others.
+        reason = error
+
+        def fail() -> tuple[bytes | None, bytes]:
+            raise reason
+
+        return [Entry(name, name, 0, fail)]
+
+    def read(frame: int) -> tuple[bytes | None, bytes]:
+        picture = clip[frame].sharp[0]
+        assert isinstance(picture, np.ndarray)
+        return None, to_npy(picture)
+
+    frames = sorted({round(at) for at in np.linspace(0, len(clip) - 1, _FRAMES_OF_A_CLIP)})
+    return [Entry(f"{name}, frame {frame}", name, frame, functools.partial(read, frame)) for frame in frames]
 
 
 def _open_prepared(folder: Path) -> dict[str, list[Entry]]:

@@ -156,10 +156,17 @@ class Clips:
         return Item(name, tuple(_frames_at(self._paths[clip], times, name)), None)
 
 
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise UserError(f"clips need the training extra ({error}): pip install 'deblur-jax[train]'") from None
+    return av
+
+
 def _frame_times(path: Path) -> list[int]:
     """The presentation times of all frames, without decoding them."""
-    import av
-
+    av = _av()
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -171,8 +178,7 @@ def _frame_times(path: Path) -> list[int]:
 
 
 def _frames_at(path: Path, times: Sequence[int], name: str) -> list[np.ndarray]:
-    import av
-
+    av = _av()
     wanted, found = set(times), {}
     try:
         with av.open(str(path)) as container:

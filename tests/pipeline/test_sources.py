@@ -131,3 +131,13 @@ def test_a_prepared_dataset_reads_like_its_folder(pair_folder, tmp_path_factory)
     (out / "set" / "frames.json").write_text(json.dumps({"train": places["train"][:-1]}))
     with pytest.raises(UserError, match=r"6 records, frames.json names 5"):
         sources.open_source(out / "set")
+
+
+def test_clips_are_checked_and_shown(tmp_path, capsys):
+    clip(tmp_path / "clips" / "good.mp4")
+    assert main(["data", "check", str(tmp_path / "clips")]) == 0
+    assert "8 examples of 1 sequences, 8 decoded; 8 of 64x48" in capsys.readouterr().out
+    assert main(["data", "show", str(tmp_path / "clips"), "-o", str(tmp_path / "sheet.png")]) == 0
+    (tmp_path / "clips" / "bad.mp4").write_bytes(b"not a video at all" * 100)
+    assert main(["data", "check", str(tmp_path / "clips")]) == 1
+    assert "bad.mp4: not a readable video" in capsys.readouterr().out
