@@ -92,6 +92,8 @@ def complete(config: Config) -> Config:
         raise UserError("config.steps and config.batch must be at least 1")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
         raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
+    if config.data.frames != 1:
+        raise UserError("config.data.frames: no network takes neighbouring frames yet; it must be 1")
     if not 0 <= config.ema < 1:
         raise UserError(f"config.ema must be from 0 and below 1, not {config.ema}")
     if config.dtype not in ("float32", "bfloat16"):
