@@ -135,7 +135,9 @@ class _Trainer:
         self.config, self.mesh, self.module, self.state = config, mesh, module, state
         self.log, self.workdir, self.on_nan = log, workdir, on_nan
         self.at, self.pending = start, collections.deque()
-        self.skipped, self.mean_loss, self.best = 0, math.nan, -math.inf
+        self.skipped, self.mean_loss = 0, math.nan
+        best = workdir / "best.safetensors"
+        self.best = weights.load(best).card["scores"]["psnr"] if best.is_file() else -math.inf
         self.waited = self.saving = 0.0
         self.last_report, self.began = (start, time.perf_counter()), time.perf_counter()
 
