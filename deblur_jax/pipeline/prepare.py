@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.pipeline.checks import Header, Tick
+from deblur_jax.pipeline.checks import Tick
 from deblur_jax.pipeline.extra import (
     ArrayRecordReader,
     ArrayRecordWriter,
@@ -30,6 +30,7 @@ from deblur_jax.pipeline.extra import (
     tf_example_pb2,
     tfds,
 )
+from deblur_jax.pipeline.headers import Header
 from deblur_jax.pipeline.pictures import decode, to_npy
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes, write_whole
