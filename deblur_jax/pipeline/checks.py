@@ -336,7 +336,7 @@ def _summary(entries: list[Entry], looks: list[_Look]) -> dict:
     figures: dict = {
         "examples": len(entries),
         "sequences": len({entry.sequence for entry in entries}),
-        "decoded": len(looks),
+        "decoded": sum(not look.problem for look in looks),
         "sizes": dict(Counter(look.size for look in good).most_common()),
     }
     if good:
