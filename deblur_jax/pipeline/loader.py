@@ -14,8 +14,8 @@ import numpy as np
 from absl import flags
 
 from deblur_jax.errors import UserError
-from deblur_jax.pipeline.pictures import crop
-from deblur_jax.pipeline.sources import Source
+from deblur_jax.pipeline.pictures import as_8bit, crop, decode, reduced
+from deblur_jax.pipeline.sources import Picture, Source
 
 Batch = dict[str, np.ndarray]
 """`sharp`, and `blur` if any source has it: uint8 `(b h w 3)`, with several frames `(b n h w 3)`; `paired`, where only
@@ -33,6 +33,7 @@ class LoaderConfig:
     threads: int = 4
     prefetch: int = 4  # batches
     workers: int = 0  # processes that decode; 0: in threads of this one
+    keep_gb: float = 0.0  # of decoded pictures held in memory, in each of those processes
 
     def side(self, step: int) -> int:
         if isinstance(self.crop, int):
@@ -47,6 +48,8 @@ class Loader:
         _check(sources, config, process, processes)
         self.config, self._sources = config, list(sources)
         self._process, self._processes = process, processes
+        self._kept: dict[tuple[int, int, str, int], np.ndarray] = {}
+        self._room = config.keep_gb * 1e9
         self.steps_per_epoch = sum(map(len, sources)) / config.batch
 
     def batches(self, start: int = 0) -> Iterator[Batch]:
@@ -87,8 +90,9 @@ class Loader:
 
         side = config.side(position // config.batch)
 
-        def pieces(pictures: Sequence) -> tuple[np.ndarray, tuple[int, int]]:
-            cut = [crop(p, side, down=down, right=right, name=item.name, max_side=config.max_side) for p in pictures]
+        def pieces(kind: str, pictures: Sequence) -> tuple[np.ndarray, tuple[int, int]]:
+            held = [self._held((which, index, kind, i), p, item.name) for i, p in enumerate(pictures)]
+            cut = [crop(p, side, down=down, right=right, name=item.name, max_side=config.max_side) for p in held]
             sizes = {size for _, size in cut}
             if len(sizes) > 1:
                 raise UserError(f"{item.name}: its frames have different sizes")
@@ -96,10 +100,10 @@ class Loader:
             stack = np.ascontiguousarray(stack[:, :, ::-1] if flipped else stack)
             return (stack if len(cut) > 1 else stack[0]), sizes.pop()
 
-        sharp, size = pieces(item.sharp)
+        sharp, size = pieces("sharp", item.sharp)
         example = {"sharp": sharp, "source": np.int32(which), "item": np.int32(index)}
         if any(source.paired for source in self._sources):
-            blur, blur_size = (sharp, size) if item.blur is None else pieces(item.blur)
+            blur, blur_size = (sharp, size) if item.blur is None else pieces("blur", item.blur)
             if blur_size != size:
                 sizes = " and ".join(f"{w}x{h}" for h, w in (blur_size, size))
                 raise UserError(f"{item.name}: the blurred and the sharp picture differ in size: {sizes}")
@@ -107,6 +111,17 @@ class Loader:
             if not all(source.paired for source in self._sources):
                 example["paired"] = np.bool_(item.blur is not None)
         return example
+
+    def _held(self, key: tuple[int, int, str, int], picture: Picture, name: str) -> Picture:
+        """The picture decoded, if it is in memory or there is room for it."""
+        if key not in self._kept:
+            if self._room <= 0:
+                return picture
+            pixels = picture if isinstance(picture, np.ndarray) else as_8bit(decode(picture, name, silent=False))
+            pixels = reduced(pixels, self.config.max_side)
+            self._room -= pixels.nbytes
+            self._kept[key] = pixels
+        return self._kept[key]
 
 
 def _check(sources: Sequence[Source], config: LoaderConfig, process: int, processes: int) -> None:

@@ -30,11 +30,17 @@ def crop(
             return piece
     pixels = picture if isinstance(picture, np.ndarray) else as_8bit(decode(picture, name, silent=False))
     height, width = pixels.shape[:2]
-    if max_side is not None and max(height, width) > max_side:
-        ratio = max_side / max(height, width)
-        size = max(1, round(width * ratio)), max(1, round(height * ratio))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return _cut(pixels, side, down, right), (height, width)
+    return _cut(reduced(pixels, max_side), side, down, right), (height, width)
+
+
+def reduced(pixels: np.ndarray, max_side: int | None) -> np.ndarray:
+    """By area to at most `max_side` pixels a side."""
+    height, width = pixels.shape[:2]
+    if max_side is None or max(height, width) <= max_side:
+        return pixels
+    ratio = max_side / max(height, width)
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
 def decode(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:

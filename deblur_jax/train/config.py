@@ -35,6 +35,7 @@ def base() -> Config:
                 "max_side": 0,  # photographs are reduced to this first; 0: never
                 "threads": 4,
                 "workers": 0,
+                "keep_gb": 0.0,  # of decoded pictures held in memory, where a few photographs are read again and again
             },
             "blur": {  # for pictures without a blurred partner: fields of blur.synthesis.Recipe that differ
                 "recipe": {},

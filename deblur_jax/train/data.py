@@ -98,6 +98,7 @@ def loader(config: Config, train: Sequence[Source], made: Recipe) -> Loader:
         weights=tuple(d.weights) or None,
         threads=d.threads,
         workers=d.workers,
+        keep_gb=d.keep_gb,
     )
     return Loader(train, loading, process=jax.process_index(), processes=jax.process_count())
 
