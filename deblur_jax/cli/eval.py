@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
     from deblur_jax.cli.progress import Progress
     from deblur_jax.evaluate import figures, report, summary
-    from deblur_jax.evaluate.frames import Restorer
+    from deblur_jax.restore.restorer import Restorer
 
     devices = jax.devices()[: len(chosen)]
     restorers = {label: Restorer(w, devices=devices, max_pixels=options.max_pixels) for label, w in loaded.items()}
@@ -106,12 +106,12 @@ def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:
     import jax
 
     from deblur_jax.bench.measure import interleaved
-    from deblur_jax.evaluate.frames import Restorer
     from deblur_jax.evaluate.summary import Speed
+    from deblur_jax.restore.engines import JaxEngine
 
     print("deblur eval: taking times", file=sys.stderr)
     device = jax.devices()[0]
-    works = {label: Restorer(w, devices=[device]).work(height, width) for label, w in loaded.items()}
+    works = {label: JaxEngine(w, devices=[device]).work(height, width) for label, w in loaded.items()}
     timings = interleaved(works)
     return {label: Speed(t.median, t.low, t.high, width, height, device.device_kind) for label, t in timings.items()}
 

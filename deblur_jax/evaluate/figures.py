@@ -9,8 +9,8 @@ import numpy as np
 
 from deblur_jax import filters
 from deblur_jax.evaluate import scores
-from deblur_jax.evaluate.frames import Restorer
-from deblur_jax.evaluate.run import BLURRY, SHARP, Evaluation, read_pair, restored_8bit
+from deblur_jax.evaluate.run import BLURRY, SHARP, Evaluation, read_pair
+from deblur_jax.restore.restorer import Restorer
 
 __all__ = ["Case", "cases", "lead", "show"]
 
@@ -51,7 +51,7 @@ def show(title: str, index: int, found: Evaluation, restorers: Mapping[str, Rest
     """Restores the picture once more and takes out the detail that blur changed most."""
     blurred, sharp = read_pair(found.entries[index])
     pictures = {BLURRY: blurred}
-    pictures |= {label: restored_8bit(restorer, blurred[None])[0] for label, restorer in restorers.items()}
+    pictures |= {label: restorer.restore(blurred) for label, restorer in restorers.items()}
     pictures[SHARP] = sharp
     top, left, bottom, right = _changed_most(blurred, sharp)
     rows = {}

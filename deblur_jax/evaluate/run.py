@@ -15,12 +15,12 @@ from jax.sharding import PartitionSpec as P
 
 from deblur_jax.errors import UserError
 from deblur_jax.evaluate import scores
-from deblur_jax.evaluate.frames import Restorer
 from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.checks import Entry, open_folder
 from deblur_jax.pipeline.pictures import as_8bit, decode
+from deblur_jax.restore.restorer import Restorer
 
-__all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "choose", "evaluate", "open_pairs", "read_pair", "restored_8bit"]
+__all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "choose", "evaluate", "open_pairs", "read_pair"]
 
 BLURRY, SHARP = "blurry", "sharp"  # rows of every table, beside the models
 _AHEAD = 4  # pictures that are decoded while others are restored
@@ -102,12 +102,6 @@ def read_pair(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
     return blurred, sharp
 
 
-def restored_8bit(restorer: Restorer, blurred: np.ndarray) -> np.ndarray:
-    """What a file of the restored pictures `(b h w 3)` would hold."""
-    restored = restorer(blurred.astype(np.float32) / 255.0)
-    return np.rint(np.clip(restored, 0.0, 1.0) * 255.0).astype(np.uint8)
-
-
 def evaluate(
     restorers: Mapping[str, Restorer],
     entries: Sequence[Entry],
@@ -127,7 +121,7 @@ def evaluate(
             rows[BLURRY] = scores.score(blurred, sharp, place=place)
             rows[SHARP] = [{"laplacian": value} for value in scores.laplacian_of(sharp, place=place)]
             for label, restorer in restorers.items():
-                restored = _filled(list(restored_8bit(restorer, blurred[: len(group)])), len(devices))
+                restored = _filled(restorer.restore_batch(blurred[: len(group)]), len(devices))
                 rows[label] = scores.score(restored, sharp, place=place)
         except UserError as error:
             found.failed |= {entry.name: f"{entry.name}: {error}" for entry, _ in group}

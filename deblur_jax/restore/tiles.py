@@ -10,14 +10,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
-from deblur_jax.models import layers
 from deblur_jax.models.facts import Facts
 
-__all__ = ["Tiling", "plan", "restore"]
+__all__ = ["Tiling", "padded", "plan", "restore"]
 
 
 @dataclass(frozen=True)
@@ -61,25 +59,45 @@ def plan(height: int, width: int, *, facts: Facts, pixels: int) -> Tiling:
 
 
 def restore(
-    apply: Callable[[Float[np.ndarray, "b th tw 3"]], Float[np.ndarray, "b th tw 3"]],
-    picture: Float[np.ndarray, "h w 3"],
+    apply: Callable[[Shaped[np.ndarray, "b th tw c"]], Shaped[np.ndarray, "b th tw c"]],
+    picture: Shaped[np.ndarray, "h w c"],
     tiling: Tiling,
     *,
-    multiple: int,
     batch: int = 1,
-) -> Float[np.ndarray, "h w 3"]:
-    """The picture restored by `apply`, which gets `batch` tiles at a time (the last ones repeated to fill up)."""
+    tick: Callable[[int, int], None] | None = None,
+) -> Shaped[np.ndarray, "h w c"]:
+    """The picture restored by `apply`, which gets at most `batch` tiles at a time.
+
+    Of any type of number: nothing as large as the picture is made but the result. `tick` hears of the tiles done.
+    """
     h, w = picture.shape[:2]
-    padded = np.asarray(layers.pad_to_multiple(jnp.asarray(picture[None]), multiple))[0]
-    restored = np.empty_like(padded)
+    rows, columns = _reflected(h, w, tiling)
+    restored = np.empty_like(picture)
     places = list(itertools.product(_kept(tiling.tops, tiling.tile_height), _kept(tiling.lefts, tiling.tile_width)))
     for start in range(0, len(places), batch):
         some = places[start : start + batch]
-        filled = some + [some[-1]] * (batch - len(some))
-        tiles = np.stack([padded[y : y + tiling.tile_height, x : x + tiling.tile_width] for (y, *_), (x, *_) in filled])
-        for tile, ((y, top, bottom), (x, left, right)) in zip(apply(tiles), some, strict=False):
-            restored[top:bottom, left:right] = tile[top - y : bottom - y, left - x : right - x]
-    return restored[:h, :w]
+        cut = [
+            picture[np.ix_(rows[y : y + tiling.tile_height], columns[x : x + tiling.tile_width])]
+            for (y, *_), (x, *_) in some
+        ]
+        for tile, ((y, top, bottom), (x, left, right)) in zip(apply(np.stack(cut)), some, strict=True):
+            there = restored[top:bottom, left:right]
+            there[:] = tile[top - y :, left - x :][: there.shape[0], : there.shape[1]]
+        if tick:
+            tick(start + len(some), len(places))
+    return restored
+
+
+def padded(picture: Shaped[np.ndarray, "h w c"], tiling: Tiling) -> Shaped[np.ndarray, "H W c"]:
+    """The picture continued to the size of the tiling."""
+    return picture[np.ix_(*_reflected(*picture.shape[:2], tiling))]
+
+
+def _reflected(height: int, width: int, tiling: Tiling) -> tuple[np.ndarray, np.ndarray]:
+    """Which rows and columns to take: where the picture ends it goes on as networks pad (layers.pad_to_multiple)."""
+    sizes = (height, tiling.height), (width, tiling.width)
+    rows, columns = (np.pad(np.arange(n), (0, m - n), "reflect") for n, m in sizes)
+    return rows, columns
 
 
 def _up(size: int, multiple: int) -> int:

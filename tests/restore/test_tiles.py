@@ -41,12 +41,12 @@ def test_a_filter_over_tiles_is_the_filter_over_the_whole():
     kernel = np.random.default_rng(1).normal(size=(9, 9)).astype(np.float32)
 
     def apply(stack):
-        assert len(stack) == 3
+        assert len(stack) <= 3
         return np.stack([cv2.filter2D(tile, -1, kernel, borderType=cv2.BORDER_CONSTANT) for tile in stack])
 
     tiling = tiles.plan(53, 70, facts=known, pixels=700)
     assert tiling.count > 4
-    restored = tiles.restore(apply, picture, tiling, multiple=4, batch=3)
+    restored = tiles.restore(apply, picture, tiling, batch=3)
     padded = np.pad(picture, ((0, 3), (0, 2), (0, 0)), mode="reflect")
     whole = cv2.filter2D(padded, -1, kernel, borderType=cv2.BORDER_CONSTANT)[:53, :70]
     np.testing.assert_allclose(restored, whole, atol=1e-4)

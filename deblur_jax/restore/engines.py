@@ -1,9 +1,9 @@
-"""Whole frames through a network on every device: several at a time, or one cut over all of them, or in tiles."""
+"""What runs a network: JAX on every device, several frames at a time, or one cut over all of them."""
 
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -12,64 +12,90 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
+from deblur_jax.errors import UserError
 from deblur_jax.models import facts
+from deblur_jax.models.facts import Facts
 from deblur_jax.restore import tiles
+from deblur_jax.restore.tiles import Tiling
 from deblur_jax.weights import Weights
 
-__all__ = ["Restorer"]
+__all__ = ["Engine", "JaxEngine", "devices_named"]
 
 
-class Restorer:
-    """`restorer(frames)` restores frames of one size, any number of them.
+class Engine(Protocol):
+    """Runs a network on frames whose sides are multiples of `facts.multiple_of`."""
 
-    `max_pixels` is how much of a picture one device takes at once; without it, what the compiled network needs is
-    compared with the memory that is there.
-    """
+    facts: Facts
+    batch: int  # so many frames at once make the best use of it
+
+    def tiling(self, height: int, width: int) -> Tiling:
+        """How a picture must be cut to fit the memory."""
+        ...
+
+    def __call__(self, frames: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 3"]: ...
+
+
+def devices_named(name: str | None) -> list[Any]:
+    """All there are; those of a platform (`cpu`, `gpu`, `tpu`); or one of them (`gpu:1`)."""
+    if name is None:
+        return jax.devices()
+    platform, colon, number = name.partition(":")
+    try:
+        devices = jax.devices(platform)
+        return [devices[int(number)]] if colon else devices
+    except (RuntimeError, ValueError, IndexError):
+        there = ", ".join(f"{d.platform}:{d.id}" for d in jax.devices())
+        raise UserError(f"no device is called {name!r}; there are {there}") from None
+
+
+class JaxEngine:
+    """`max_pixels` is how much of a picture one device takes at once; without it, what the compiled network needs is
+    compared with `memory` (bytes, of all devices of a CPU together), or with what is there."""
 
     def __init__(
-        self, weights: Weights, *, devices: Sequence[Any] | None = None, max_pixels: int | None = None
+        self,
+        weights: Weights,
+        *,
+        devices: Sequence[Any] | None = None,
+        max_pixels: int | None = None,
+        memory: int | None = None,
+        dtype: str = "float32",
     ) -> None:
         # A variant has other parameters, costs and another receptive field than the network it is named after.
         self.facts = facts.measure_network(weights.entry) if weights.variant else facts.read()[weights.network]
         self.devices = list(devices or jax.devices())
-        self._module = weights.entry.deployed()
+        self.batch = len(self.devices)
+        self._module = weights.entry.deployed(dtype=jnp.dtype(dtype).type)
         self._variables = {"params": weights.deployed()}
-        self._max_pixels = max_pixels
+        self._max_pixels, self._memory = max_pixels, memory
         self._placed: dict[str, Any] = {}
-        self._ways: dict[tuple[int, int], Callable[[np.ndarray], np.ndarray]] = {}
+        self._tilings: dict[tuple[int, int], Tiling] = {}
         self._compiled: dict[tuple, Any] = {}
 
     def __call__(self, frames: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 3"]:
-        size = frames.shape[1], frames.shape[2]
-        if size not in self._ways:
-            self._ways[size] = self._way(*size)
-        return self._ways[size](frames)
+        if self.batch == 1 or self._fits("data", *frames.shape[1:3]):
+            return self._whole("data", frames)
+        return np.concatenate([self._whole("space", frame[None]) for frame in frames])
 
-    def _way(self, height: int, width: int) -> Callable[[np.ndarray], np.ndarray]:
-        """The first that fits: whole frames, each on a device; a frame cut over all devices; tiles."""
-        many = len(self.devices)
-        if self._fits("data", height, width):
-            return lambda frames: self._whole("data", frames)
-        if many > 1 and self._fits("space", height, width):
-            return lambda frames: np.concatenate([self._whole("space", frame[None]) for frame in frames])
-        pixels = self._max_pixels or height * width // 2
+    def tiling(self, height: int, width: int) -> Tiling:
+        """The whole picture if that fits, on one device or cut over all of them; else equal tiles that do."""
+        if (height, width) not in self._tilings:
+            self._tilings[height, width] = self._tiling(height, width)
+        return self._tilings[height, width]
+
+    def _tiling(self, height: int, width: int) -> Tiling:
+        multiple = self.facts.multiple_of
+        pixels = (height + multiple) * (width + multiple)
         tiling = tiles.plan(height, width, facts=self.facts, pixels=pixels)
+        if self.batch > 1 and self._fits("space", tiling.tile_height, tiling.tile_width):
+            return tiling
         while not self._fits("data", tiling.tile_height, tiling.tile_width):
-            pixels //= 2
+            pixels = min(pixels // 2, self._max_pixels or pixels)
             smaller = tiles.plan(height, width, facts=self.facts, pixels=pixels)
             if smaller == tiling:
                 break  # no smaller tile makes sense: try
             tiling = smaller
-
-        def on_tiles(some: np.ndarray) -> np.ndarray:
-            return self._whole("data", some)
-
-        def tiled(frames: np.ndarray) -> np.ndarray:
-            multiple = self.facts.multiple_of
-            restored = (tiles.restore(on_tiles, frame, tiling, multiple=multiple, batch=many) for frame in frames)
-            return np.stack(list(restored))
-
-        return tiled
+        return tiling
 
     def work(self, height: int, width: int) -> Callable[[], Any]:
         """Restores one picture that is on the devices already, for taking the time."""
@@ -135,11 +161,13 @@ class Restorer:
             return True
         # Of each device, for one frame or its share of one.
         total = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes
-        return total <= _free_bytes(self.devices)
+        return total <= _free_bytes(self.devices, self._memory)
 
 
-def _free_bytes(devices: Sequence[Any]) -> float:
+def _free_bytes(devices: Sequence[Any], memory: int | None) -> float:
     """What one device may use: most of what is free on it; of a CPU's memory half, shared by those forced on it."""
+    if memory is not None:
+        return memory / (len(devices) if devices[0].platform == "cpu" else 1)
     statistics = devices[0].memory_stats()
     if statistics and "bytes_limit" in statistics:
         return 0.8 * (statistics["bytes_limit"] - statistics["bytes_in_use"])

@@ -1,0 +1,215 @@
+"""Restoring pictures as arrays, in the type of number they come in."""
+
+import collections
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Num
+
+from deblur_jax import weights
+from deblur_jax.errors import UserError
+from deblur_jax.filters.grey import LUMA
+from deblur_jax.restore import tiles
+from deblur_jax.restore.engines import Engine, JaxEngine, devices_named
+from deblur_jax.weights import Weights
+
+__all__ = ["DENOISERS", "ENGINES", "PRECISIONS", "Restorer", "ahead"]
+
+ENGINES = ("auto", "jax")
+PRECISIONS = ("float32", "bfloat16")
+
+Tick = Callable[[int, int], None]
+
+
+def _bilateral(picture: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    return cv2.bilateralFilter(picture, 5, sigmaColor=0.15, sigmaSpace=2.0)
+
+
+DENOISERS = {"bilateral": _bilateral}
+
+
+class Restorer:
+    """`Restorer("nano").restore(picture)`: a network ready to run.
+
+    `model` is what `--model` takes: a network whose weights come with the package, a weights file or a training
+    workdir. `memory` (bytes) bounds what the network may take at once; larger pictures go through it in tiles that
+    give what the whole would have given.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | Weights = "nano",
+        *,
+        engine: str = "auto",
+        device: str | None = None,
+        precision: str = "float32",
+        memory: int | None = None,
+        max_pixels: int | None = None,
+        devices: Sequence[Any] | None = None,
+    ) -> None:
+        if engine not in ENGINES:
+            raise UserError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
+        if precision not in PRECISIONS:
+            raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
+        self.weights = model if isinstance(model, Weights) else weights.resolve(str(model))
+        self.engine: Engine = JaxEngine(
+            self.weights,
+            devices=devices or devices_named(device),
+            max_pixels=max_pixels,
+            memory=memory,
+            dtype=precision,
+        )
+
+    @property
+    def facts(self):
+        return self.engine.facts
+
+    def restore(
+        self,
+        picture: str | Path | Num[np.ndarray, "..."],
+        *,
+        strength: float = 1.0,
+        tta: bool = False,
+        denoise: str | None = None,
+        mask: Num[np.ndarray, "h w"] | None = None,
+        tick: Tick | None = None,
+    ) -> Num[np.ndarray, "..."]:
+        """The restored picture, of the same shape and type; of a file, what it holds as an upright array.
+
+        `(h w)`, `(h w 1)` grey, `(h w 3)` RGB or `(h w 4)` RGB and alpha, which is kept; uint8, uint16, or floating in
+        [0, 1]. `strength` is how much of the change is made; `tta` averages over the eight flips and turns, at
+        eight times the cost; `mask`, in [0, 1], is where to restore; `tick` hears of the parts that are done.
+        """
+        if isinstance(picture, str | Path):
+            from deblur_jax.restore import pictures
+
+            file = Path(picture)
+            picture = pictures.read(pictures.read_bytes(file), file).pixels
+        shaped = _checked(picture)
+        if not 0 <= strength <= 1:
+            raise UserError(f"strength must be from 0 to 1, not {strength:g}")
+        if denoise is not None and denoise not in DENOISERS:
+            raise UserError(f"no denoiser is called {denoise!r}; there is {', '.join(DENOISERS)}")
+        colours, alpha = shaped[..., :3], shaped[..., 3:]
+
+        def apply(stack: np.ndarray) -> np.ndarray:
+            return self._apply(stack, strength=strength, tta=tta, denoise=denoise)
+
+        if mask is None:
+            restored = self._tiled(apply, colours, tick)
+        else:
+            restored = self._masked(apply, colours, mask, tick)
+        if alpha.size:
+            restored = np.concatenate([restored, alpha], -1)
+        return restored.reshape(picture.shape)
+
+    def restore_batch(
+        self, batch: Sequence[Num[np.ndarray, "..."]] | Num[np.ndarray, "b h w c"], **options: Any
+    ) -> list[Num[np.ndarray, "..."]]:
+        """Each picture restored. Neighbours of one size and type go through the network together."""
+        restored = []
+        for _, group in itertools.groupby(batch, lambda p: (p.shape, p.dtype)):
+            same = list(group)
+            shaped = [_checked(p) for p in same]
+            tiling = self.engine.tiling(*shaped[0].shape[:2])
+            if options or shaped[0].shape[-1] == 4 or tiling.count > 1:
+                restored += [self.restore(p, **options) for p in same]
+                continue
+            for start in range(0, len(same), self.engine.batch):
+                stack = np.stack([tiles.padded(p, tiling) for p in shaped[start : start + self.engine.batch]])
+                some = self._apply(stack, strength=1.0, tta=False, denoise=None)
+                h, w = shaped[0].shape[:2]
+                restored += [p[:h, :w].reshape(same[0].shape) for p in some]
+        return restored
+
+    def frames(self, frames: Iterable[Num[np.ndarray, "h w 3"]], **options: Any) -> Iterator[Num[np.ndarray, "h w 3"]]:
+        """Each frame restored; the next ones are fetched meanwhile."""
+        for frame in ahead(frames, 2):
+            yield self.restore(frame, **options)
+
+    def _tiled(self, apply: Callable[[np.ndarray], np.ndarray], colours: np.ndarray, tick: Tick | None) -> np.ndarray:
+        tiling = self.engine.tiling(*colours.shape[:2])
+        return tiles.restore(apply, colours, tiling, batch=self.engine.batch, tick=tick)
+
+    def _masked(
+        self, apply: Callable[[np.ndarray], np.ndarray], colours: np.ndarray, mask: np.ndarray, tick: Tick | None
+    ) -> np.ndarray:
+        """Only what the mask touches goes through the network, with as much around it as the network sees."""
+        h, w = colours.shape[:2]
+        if mask.shape != (h, w):
+            raise UserError(f"the mask is {mask.shape[1]}x{mask.shape[0]}, the picture {w}x{h}")
+        restored = colours.copy()
+        rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
+        if not len(rows):
+            return restored
+        around, multiple = self.facts.receptive_field // 2, self.facts.multiple_of
+        top, left = (max(0, n[0] - around) // multiple * multiple for n in (rows, columns))
+        bottom, right = (min(n, last[-1] + 1 + around) for n, last in ((h, rows), (w, columns)))
+        part = colours[top:bottom, left:right]
+        weight = np.clip(mask[top:bottom, left:right, None].astype(np.float32), 0.0, 1.0)
+        changed = self._tiled(apply, part, tick)
+        mixed = part + weight * (changed.astype(np.float32) - part)
+        restored[top:bottom, left:right] = np.rint(mixed) if part.dtype.kind == "u" else mixed
+        return restored
+
+    def _apply(self, stack: np.ndarray, *, strength: float, tta: bool, denoise: str | None) -> np.ndarray:
+        """Pictures of one size `(b h w c)`, in their own type."""
+        full = float(np.iinfo(stack.dtype).max) if stack.dtype.kind == "u" else 1.0
+        given = stack.astype(np.float32) / full
+        # What lies outside (of floating files) is not for the network, and stays as far outside.
+        inside = np.broadcast_to(np.clip(given, 0.0, 1.0), (*given.shape[:3], 3))
+        seen = inside if denoise is None else np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in inside])
+        change = (self._turned(seen) if tta else self.engine(seen)) - inside
+        if given.shape[-1] == 1:
+            change = (change @ np.asarray(LUMA))[..., None]
+        restored = given + strength * change
+        if stack.dtype.kind == "u":
+            return np.rint(np.clip(restored, 0.0, 1.0) * full).astype(stack.dtype)
+        return np.clip(restored, np.minimum(given, 0.0), np.maximum(given, 1.0)).astype(stack.dtype)
+
+    def _turned(self, seen: np.ndarray) -> np.ndarray:
+        total = np.zeros(seen.shape, np.float32)
+        for turns, flipped in itertools.product(range(4), (False, True)):
+            way = np.rot90(seen[:, :, ::-1] if flipped else seen, turns, (1, 2))
+            back = np.rot90(self.engine(np.ascontiguousarray(way)), -turns, (1, 2))
+            total += back[:, :, ::-1] if flipped else back
+        return total / 8
+
+
+def _checked(picture: np.ndarray) -> np.ndarray:
+    """As `(h w c)`."""
+    if picture.dtype not in (np.uint8, np.uint16) and picture.dtype.kind != "f":
+        raise UserError(f"a picture must be uint8, uint16 or floating in [0, 1], not {picture.dtype}")
+    shaped = picture[..., None] if picture.ndim == 2 else picture
+    if shaped.ndim != 3 or shaped.shape[-1] not in (1, 3, 4) or 0 in shaped.shape:
+        raise UserError(f"a picture must be (h w), (h w 1), (h w 3) or (h w 4), not {picture.shape}")
+    if picture.dtype.kind == "f" and not np.isfinite(picture).all():
+        raise UserError("the picture holds values that are no numbers")
+    return shaped
+
+
+T = TypeVar("T")
+
+
+def ahead(items: Iterable[T], count: int) -> Iterator[T]:
+    """The items, of which the next `count` are fetched in a thread while one is worked on."""
+    following = iter(items)
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        waiting: collections.deque[Future[Any]] = collections.deque()
+        try:
+            while True:
+                while len(waiting) <= count:
+                    waiting.append(pool.submit(next, following, end))
+                item = waiting.popleft().result()
+                if item is end:
+                    return
+                yield item
+        finally:
+            for future in waiting:
+                future.cancel()
