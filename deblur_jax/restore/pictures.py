@@ -6,9 +6,12 @@ Pillow would cut down to 8 without a word; tifffile TIFF (in `tiff.py`), of whic
 HEIC. None of them prints complaints of its own, and all may be called from many threads at once.
 """
 
+import contextlib
 import io
 import re
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -196,7 +199,8 @@ def _probe(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Header:
         elif format == "heic":
             width, height = pillow_heif.open_heif(file).size
         else:
-            width, height = _PLUGINS[format](file).size
+            with quietly():
+                width, height = _PLUGINS[format](file).size
     return Header(width, height, format)
 
 
@@ -216,6 +220,17 @@ def _format(head: bytes) -> str | None:
         if brands & {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx"}:
             return "heic"
     return None
+
+
+_warnings = threading.Lock()
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Pillow warns of damaged EXIF when it opens a file. Filters belong to the whole process, hence the lock."""
+    with _warnings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _complaints:
@@ -242,7 +257,8 @@ class Refused(Exception):
 
 
 def _read(data: bytes, format: str) -> tuple[Picture, int]:
-    file = _PLUGINS[format](io.BytesIO(data))
+    with quietly():
+        file = _PLUGINS[format](io.BytesIO(data))
     if getattr(file, "n_frames", 1) > 1:
         raise Refused(f"an animation of {file.n_frames} frames; only still pictures are restored")  # pyright: ignore
     info = file.info
@@ -320,7 +336,14 @@ def cmyk_to_rgb(image: Image.Image, picture: Picture) -> Image.Image:
     if icc:
         try:
             profile, srgb = ImageCms.ImageCmsProfile(io.BytesIO(icc)), ImageCms.createProfile("sRGB")
-            converted = ImageCms.profileToProfile(image, profile, srgb, outputMode="RGB")
+            converted = ImageCms.profileToProfile(
+                image,
+                profile,
+                srgb,
+                ImageCms.Intent.RELATIVE_COLORIMETRIC,
+                outputMode="RGB",
+                flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+            )
             assert converted is not None
             picture.note("CMYK was converted to RGB (sRGB) by the picture's profile")
             return converted
@@ -377,7 +400,7 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _dpi(dpi: tuple[float, float] | None) -> tuple[float, float] | None:
+def _dpi(dpi: tuple | None) -> tuple[float, float] | None:
     return (float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None
 
 
@@ -445,18 +468,17 @@ def _encode(picture: Picture, stacked: np.ndarray, format: str, quality: int | N
 
 def _encode_png(picture: Picture, stacked: np.ndarray) -> bytes:
     body = bytes(imagecodecs.png_encode(stacked if stacked.shape[2] > 1 else stacked[..., 0], 6))
-    kept = list(chunks(picture.png_chunks))
-    said = []
+    said = [picture.png_chunks]
     if picture.icc:
         said.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc)))
-    if picture.dpi and not any(kind == b"pHYs" for kind, _ in kept):
+    if picture.dpi:
         x, y = (round(value / 0.0254) for value in picture.dpi)
         said.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
     if picture.exif:
         said.append(_chunk(b"eXIf", picture.exif))
     if picture.xmp:
         said.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp))
-    return body[:33] + b"".join(said) + b"".join(whole for _, whole in kept) + body[33:]
+    return body[:33] + b"".join(said) + body[33:]
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -476,7 +498,7 @@ def _is_kept(kind: bytes, whole: bytes) -> bool:
     if kind in (b"tEXt", b"zTXt", b"iTXt"):
         # XMP and EXIF are carried apart; these would be their old selves.
         return not whole[8:].startswith((b"XML:com.adobe.xmp\0", b"Raw profile type "))
-    return kind in (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI", b"pHYs")
+    return kind in (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 
 
 def _bare_png(data: bytes) -> bytes:

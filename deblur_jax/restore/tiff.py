@@ -129,14 +129,14 @@ def _dpi(page: tifffile.TiffPage) -> tuple[float, float] | None:
 def _exif(data: bytes) -> bytes:
     """What the tags say of the photograph, as a block of its own."""
     found = Image.Exif()
+    block = Image.Exif()
     try:
-        found.load(b"Exif\0\0" + data)
-        block = Image.Exif()
-        block.update({tag: found[tag] for tag in _DESCRIBING if tag in found})
-        for directory in (_EXIF_IFD, _GPS_IFD):
-            if inner := dict(found.get_ifd(directory)):
-                block.get_ifd(directory).update(inner)
-                block[directory] = inner
+        with pictures.quietly():
+            found.load(b"Exif\0\0" + data)
+            block.update({tag: found[tag] for tag in _DESCRIBING if tag in found})
+            for directory in (_EXIF_IFD, _GPS_IFD):
+                if inner := dict(found.get_ifd(directory)):
+                    block[directory] = inner
         return block.tobytes().removeprefix(b"Exif\0\0") if len(block) else b""
     except Exception:  # Pillow's reader of tags, fed with bad ones, raises nearly everything there is
         return b""
