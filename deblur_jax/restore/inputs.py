@@ -1,0 +1,98 @@
+"""Which pictures are meant by the words on a command line."""
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deblur_jax.errors import UserError
+from deblur_jax.restore.pictures import READABLE_SUFFIXES
+
+__all__ = ["Found", "Inputs", "collect"]
+
+
+@dataclass(frozen=True)
+class Found:
+    path: Path
+    root: Path  # the folder that was named, or the file's own: outputs may mirror what lies below it
+
+
+class Inputs(list[Found]):
+    """The pictures in the order of the words; those of a folder in natural order (9 before 10)."""
+
+    skipped: int = 0  # files in folders and patterns that have another suffix
+
+
+def collect(names: Sequence[str | Path], suffixes: Sequence[str] = READABLE_SUFFIXES) -> Inputs:
+    """Files as they are named, whatever their suffix; of folders (with all below) and patterns those with a suffix.
+
+    Each file comes once, however often and by whatever way it is named. Hidden files and folders are passed over.
+    `UserError` for a name that stands for nothing.
+    """
+    found, seen = Inputs(), set()
+    for name in names:
+        text = str(name)
+        if os.path.isdir(text):
+            candidates = [(path, Path(text)) for path in _below(Path(text))]
+        elif os.path.exists(text):
+            _add(found, seen, Path(text), Path(text).parent)
+            continue
+        elif glob.has_magic(text):
+            matches = sorted((Path(path) for path in glob.glob(text, recursive=True)), key=_natural)
+            if not matches:
+                raise UserError(f"{text}: matches no files")
+            folder = _fixed_part(text)
+            candidates = [(path, folder) for path in matches if path.is_file()]
+            candidates += [(path, folder) for match in matches if match.is_dir() for path in _below(match)]
+        else:
+            raise UserError(f"{text}: no such file or directory")
+        for path, root in candidates:
+            if path.suffix.lower() in suffixes:
+                _add(found, seen, path, root)
+            elif path.resolve() not in seen:
+                seen.add(path.resolve())
+                found.skipped += 1
+    return found
+
+
+def _add(found: Inputs, seen: set[Path], path: Path, root: Path) -> None:
+    if (real := path.resolve()) not in seen:
+        seen.add(real)
+        found.append(Found(path, root))
+
+
+def _below(folder: Path) -> list[Path]:
+    files = []
+    visited = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # A link to a folder above would be followed for ever.
+        real = os.path.realpath(parent)
+        if real in visited:
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        files += [Path(parent, name) for name in names if not _is_hidden(name)]
+    return sorted(files, key=_natural)
+
+
+def _fixed_part(pattern: str) -> Path:
+    """The folder above the first part with a wildcard."""
+    fixed = []
+    for part in Path(pattern).parts:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    return Path(*fixed)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"  # what macOS adds to an archive
+
+
+def _natural(path: Path) -> list[tuple[bool, int, str]]:
+    """A sorting key: numbers by value."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [(i % 2 == 1, int(part) if i % 2 else 0, part) for i, part in enumerate(parts)]
