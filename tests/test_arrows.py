@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline"},
     "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "evaluate", "bench"},
     "__main__": {"cli"},
-    "__init__": set(),
+    "__init__": {"restore"},  # when Restorer is asked for
 }
 HEAVY = {"jax", "flax", "numpy", "cv2", "optax", "dm_pix"}
 

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deblur_jax import __version__
-from deblur_jax.cli import bench, blur, data, demo, edges, eval, models, train
+from deblur_jax.cli import bench, blur, data, demo, edges, eval, models, restore, train
 from deblur_jax.errors import UserError
 
-_VERBS = (models, blur, edges, data, train, eval, bench, demo)
+_VERBS = (restore, models, blur, edges, data, train, eval, bench, demo)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _config_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """`train` takes --config.NAME=VALUE (or as two words) for any field of a config, which argparse cannot know."""
-    if arguments[:1] != ["train"]:
+    """--config.NAME=VALUE (or as two words) is for any field of a config, which argparse cannot know."""
+    if arguments[:1] not in (["train"], ["data"]):
         return arguments, []
     rest, overrides = [], []
     words = iter(arguments)

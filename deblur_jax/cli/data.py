@@ -1,4 +1,4 @@
-"""Datasets: prepare one for training, check any folder, show what is in it.
+"""Datasets: prepare one for training, make one from sharp photographs, check any folder, show what is in it.
 
 Plain folders need no preparation: blur/ and sharp/ beside each other, sharp photographs, or clips.
 """
@@ -26,6 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     prepare.add_argument("--allow-partial", action="store_true", help="go on without what is missing")
     prepare.add_argument("--overwrite", action="store_true", help="start anew where something else was prepared")
 
+    blur = actions.add_parser("blur", help="write pairs made from sharp photographs by a config", allow_abbrev=False)
+    blur.add_argument("--config", type=Path, required=True, metavar="FILE", help="such as configs/photos_nano.py")
+    blur.add_argument("--data", action="append", default=[], metavar="DIR", help="short for --config.data.train=DIR")
+    blur.add_argument("--out", type=Path, required=True, metavar="DIR", help="for train/ and val/; again to go on")
+    blur.add_argument("--train", type=int, default=0, metavar="N", help="pairs from the photographs trained on (0)")
+    blur.add_argument("--val", type=int, default=0, metavar="N", help="pairs from those kept aside (0)")
+
     check = actions.add_parser("check", help="decode and measure a prepared or plain folder", allow_abbrev=False)
     check.add_argument("folder", type=Path)
     check.add_argument("--sample", type=int, metavar="N", help="only N examples of each split")
@@ -48,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name, None)
         if value is not None and value < (0 if name == "seed" else 1):
             raise UserError(f"--{name} must be at least {0 if name == 'seed' else 1}, not {value}")
-    return {"prepare": _prepare, "check": _check, "show": _show}[options.action](options)
+    return {"prepare": _prepare, "blur": _blur, "check": _check, "show": _show}[options.action](options)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -84,6 +91,27 @@ def _prepare(options: argparse.Namespace) -> int:
         sequences = len({example.sequence for example in examples})
         print(f"{split}: {len(examples)} examples of {sequences} sequences in {len(cut[split])} shards")
     print(options.out)
+    return 0
+
+
+def _blur(options: argparse.Namespace) -> int:
+    """Making blur once and learning from it several times is what a CPU can afford."""
+    from deblur_jax.errors import UserError
+    from deblur_jax.train import config, data
+
+    if options.train < 0 or options.val < 0 or options.train + options.val == 0:
+        raise UserError("nothing to write: --train and --val are how many pairs, at least 1 together")
+    made = config.load(options.config, options.overrides)
+    if options.data:
+        made.data.train = tuple(options.data)
+    train, val = data.sources(made)
+    if any(source.paired for source in (*train, *val)):
+        raise UserError("these are pairs already; blur is made from sharp photographs")
+    for split, sources, count, offset in (("train", train, options.train, 0), ("val", val, options.val, 20_000)):
+        if count:
+            with Progress(f"{split}: pairs") as progress:
+                data.write_pairs(made, sources, options.out / split, count, offset=offset, tick=progress)
+            print(f"{options.out / split}: {count} pairs")
     return 0
 
 

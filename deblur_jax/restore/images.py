@@ -79,11 +79,11 @@ def silenced_stderr() -> Iterator[None]:
                 os.close(_silence_kept)
 
 
-def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92) -> bytes:
-    """8-bit RGB `(h w 3)` or grey `(h w)` in the format of the suffix."""
+def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92, effort: int = 6) -> bytes:
+    """8-bit RGB `(h w 3)` or grey `(h w)` in the format of the suffix. `effort` is PNG's, from 0 to 9."""
     if pixels.ndim == 3:
         pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, 6], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
+    options = {".png": [cv2.IMWRITE_PNG_COMPRESSION, effort], ".webp": [cv2.IMWRITE_WEBP_QUALITY, quality]}
     with silenced_stderr():
         try:
             done, data = cv2.imencode(suffix, pixels, options.get(suffix, [cv2.IMWRITE_JPEG_QUALITY, quality]))

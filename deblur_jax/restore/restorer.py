@@ -14,8 +14,9 @@ from jaxtyping import Float, Num
 from deblur_jax import weights
 from deblur_jax.errors import UserError
 from deblur_jax.filters.grey import LUMA
-from deblur_jax.restore import tiles
+from deblur_jax.restore import pictures, tiles
 from deblur_jax.restore.engines import Engine, JaxEngine, devices_named
+from deblur_jax.restore.images import read_bytes
 from deblur_jax.weights import Weights
 
 __all__ = ["DENOISERS", "ENGINES", "PRECISIONS", "Restorer", "ahead"]
@@ -86,10 +87,8 @@ class Restorer:
         eight times the cost; `mask`, in [0, 1], is where to restore; `tick` hears of the parts that are done.
         """
         if isinstance(picture, str | Path):
-            from deblur_jax.restore import pictures
-
             file = Path(picture)
-            picture = pictures.read(pictures.read_bytes(file), file).pixels
+            picture = pictures.read(read_bytes(file), file).pixels
         shaped = _checked(picture)
         if not 0 <= strength <= 1:
             raise UserError(f"strength must be from 0 to 1, not {strength:g}")

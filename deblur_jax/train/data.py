@@ -2,7 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax.blur.synthesis import Recipe
+from deblur_jax.blur.synthesis import Recipe, synthesise
 from deblur_jax.errors import UserError
+from deblur_jax.files import write_whole
 from deblur_jax.pipeline import poses, trees
-from deblur_jax.pipeline.loader import Loader, LoaderConfig
+from deblur_jax.pipeline.loader import Loader, LoaderConfig, to_float
 from deblur_jax.pipeline.sources import Folder, Source, open_source
+from deblur_jax.restore.images import encode_image
 from deblur_jax.train import step
 from deblur_jax.train.config import Config
 from deblur_jax.train.mesh import everywhere
@@ -88,12 +91,16 @@ def recorded(config: Config, made: Recipe) -> np.ndarray | None:
 
 def loader(config: Config, train: Sequence[Source], made: Recipe) -> Loader:
     """This process' share of the batches; crops are wider by the recipe's margin where blur is made."""
+    return _loader(config, train, made, config.seed)
+
+
+def _loader(config: Config, train: Sequence[Source], made: Recipe, seed: int) -> Loader:
     margin = 0 if all(source.paired for source in train) else 2 * made.margin
     d = config.data
     loading = LoaderConfig(
         batch=config.batch,
         crop=tuple((start, side + margin) for start, side in config.crop),
-        seed=config.seed,
+        seed=seed,
         max_side=d.max_side or None,
         weights=tuple(d.weights) or None,
         threads=d.threads,
@@ -101,6 +108,53 @@ def loader(config: Config, train: Sequence[Source], made: Recipe) -> Loader:
         keep_gb=d.keep_gb,
     )
     return Loader(train, loading, process=jax.process_index(), processes=jax.process_count())
+
+
+def write_pairs(
+    config: Config,
+    sources: Sequence[Source],
+    folder: Path,
+    count: int,
+    *,
+    offset: int = 0,
+    tick: Callable[[int, int], None] | None = None,
+) -> None:
+    """`count` pairs as the training step would make them, as PNG in `folder`/blur and /sharp; goes on where it stopped.
+
+    Batch by batch from (seed + offset, batch): the same command writes the same pairs.
+    """
+    made = recipe(config)
+    windows = recorded(config, made)
+    seed, batch = config.seed + offset, config.batch
+    for side in ("blur", "sharp"):
+        (folder / side).mkdir(parents=True, exist_ok=True)
+    there = sum(1 for path in (folder / "sharp").glob("*.png") if (folder / "blur" / path.name).is_file())
+    first = min(there, count) // batch
+    pictures = _loader(config, sources, made, seed).batches(first)
+    compiled = jax.jit(
+        lambda number, sharp: synthesise(
+            jax.random.fold_in(jax.random.key(seed), number),
+            to_float(sharp),
+            recipe=made,
+            recorded=None if windows is None else jnp.asarray(windows),
+        )[:2]
+    )
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(first, -(-count // batch)):
+            written = []
+            for side, several in zip(("blur", "sharp"), compiled(number, next(pictures)["sharp"]), strict=True):
+                for i, pixels in enumerate(np.rint(np.asarray(several) * 255.0).astype(np.uint8)):
+                    at = number * batch + i
+                    if at < count:
+                        written.append(pool.submit(_write_png, folder / side / f"{at:06d}.png", pixels))
+            for future in written:
+                future.result()
+            if tick:
+                tick(min((number + 1) * batch, count), count)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    write_whole(path, encode_image(pixels, ".png", effort=1))
 
 
 def validation(

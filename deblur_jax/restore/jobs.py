@@ -1,0 +1,321 @@
+"""Picture files through a Restorer: reading, the network and writing overlap; what fails is named, the rest is done."""
+
+import collections
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from deblur_jax.errors import UserError
+from deblur_jax.files import write_whole
+from deblur_jax.restore import pictures
+from deblur_jax.restore.images import read_bytes
+from deblur_jax.restore.inputs import Found
+from deblur_jax.restore.pictures import Picture
+from deblur_jax.restore.restorer import Restorer, ahead
+
+__all__ = ["Job", "Options", "Outcome", "laplacian_score", "plan", "run"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One file. Standard input or output is `data` or `target` None; `wrong` says why nothing can be done."""
+
+    name: str
+    target: Path | None
+    format: str  # of the target: a key of pictures.SUFFIXES; "" is the source's own
+    path: Path | None = None
+    data: bytes | None = None
+    wrong: str = ""
+    exists: bool = False  # the target does, and shall be kept
+    pixels: int = 0
+
+    def read(self) -> bytes:
+        if self.data is not None:
+            return self.data
+        assert self.path is not None
+        return read_bytes(self.path)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is done to every picture."""
+
+    quality: int | None = None
+    strip_metadata: bool = False
+    max_pixels: int | None = pictures.MAX_PIXELS
+    strength: float = 1.0
+    tta: bool = False
+    denoise: str | None = None
+    mask: np.ndarray | None = None  # in [0, 1], the picture's size
+    region: tuple[int, int, int, int] | None = None  # x, y, width, height
+    overlap: bool = True  # read and write beside the network; takes memory for more pictures
+    # Says how sharp a picture is, to be copied as it is from `threshold` on.
+    sharpness: Callable[[np.ndarray], float] | None = None
+    threshold: float = np.inf
+    too_blurred: float = -np.inf  # below this the network cannot help much
+    show: Callable[[str, Picture, Picture], None] | None = None  # gets name, before and after, for comparing
+
+
+@dataclass
+class Outcome:
+    job: Job
+    status: str  # restored, copied (sharp already), kept (the target exists), failed
+    message: str = ""  # why it failed
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0  # of the network
+    before: float | None = None  # Laplacian scores
+    after: float | None = None
+    sharpness: float | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        said = dataclasses.asdict(self)
+        del said["job"]
+        return {"input": self.job.name, "output": str(self.job.target or "-"), **said}
+
+
+def plan(
+    found: Sequence[Found],
+    *,
+    out: Path | None,
+    into: bool = False,
+    name: str | None = None,
+    suffix: str | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+) -> list[Job]:
+    """What is written where. `out` is a folder if it is one, `into` says so, or it has no suffix or must hold several;
+    without it results stand beside the inputs. `name` is a template with {stem}, {suffix} and {n}."""
+    into = out is not None and (into or out.is_dir() or len(found) != 1 or not out.suffix)
+    template = name or ("{stem}-sharp" if out is None else "{stem}")
+    jobs, taken, inputs = [], {}, {f.path.resolve() for f in found}
+    for n, one in enumerate(found, 1):
+        wrong = ""
+        kind = suffix or _suffix_for(one.path)
+        if out is not None and not into:
+            target = out
+        else:
+            folder = one.path.parent if out is None else out / _below(one)
+            target = folder / (_filled(template, one.path, n) + kind)
+        exists = False
+        if (real := target.resolve()) in taken:
+            wrong = f"{one.path}: its output {target} is that of {taken[real]} already; see --name"
+        elif real in inputs and not overwrite:
+            wrong = f"{one.path}: its output {target} is an input; --overwrite replaces it"
+        elif target.is_dir():
+            wrong = f"{one.path}: its output {target} is a directory"
+        elif target.exists() and skip_existing:
+            exists = True
+        elif target.exists() and not overwrite:
+            wrong = f"{target}: exists already; --overwrite replaces it, --skip-existing passes over it"
+        taken.setdefault(real, one.path)
+        jobs.append(Job(str(one.path), target, pictures.format_of(target.suffix), path=one.path, wrong=wrong, exists=exists))
+    return jobs
+
+
+def _suffix_for(path: Path) -> str:
+    """The file's own, if such a file can be written."""
+    if path.suffix.lower() in pictures.WRITABLE_SUFFIXES:
+        return path.suffix
+    return ".jpg" if path.suffix.lower() in pictures.SUFFIXES["heic"] else ".png"
+
+
+def _below(one: Found) -> Path:
+    parent = one.path.parent
+    return parent.relative_to(one.root) if parent.is_relative_to(one.root) else Path()
+
+
+def _filled(template: str, path: Path, n: int) -> str:
+    try:
+        name = template.format(stem=path.stem, suffix=path.suffix, n=n)
+    except (KeyError, ValueError, IndexError, AttributeError):
+        raise UserError(f"--name {template!r}: only {{stem}}, {{suffix}} and {{n}} can be filled in") from None
+    if not name or "/" in name or "\\" in name:
+        raise UserError(f"--name {template!r} must be a file's name without a folder")
+    return name
+
+
+@dataclass
+class _Loaded:
+    job: Job
+    data: bytes = b""
+    picture: Picture | None = None
+    sharpness: float | None = None
+    before: float | None = None
+    outcome: Outcome | None = None  # there is nothing left to do
+
+
+def run(
+    jobs: Iterable[Job], restorer: Callable[[], Restorer], options: Options, *, tick: Callable[[float], None] | None = None
+) -> Iterator[Outcome]:
+    """Outcomes in the order of the jobs. `tick` hears which part of the current picture is done.
+
+    The restorer is asked for when the first picture needs it.
+    """
+
+    def load(job: Job) -> _Loaded:
+        try:
+            return _load(job, options)
+        except UserError as error:
+            return _Loaded(job, outcome=Outcome(job, "failed", str(error)))
+
+    loaded = ahead(map(load, jobs), 1) if options.overlap else map(load, jobs)
+    with ThreadPoolExecutor(1) as writer:
+        writing: collections.deque[Future[Outcome]] = collections.deque()
+        try:
+            for one in loaded:
+                writing.append(_restored(one, restorer, options, writer, tick))
+                one.picture = None
+                while len(writing) > (1 if options.overlap else 0) or (writing and writing[0].done()):
+                    yield writing.popleft().result()
+            while writing:
+                yield writing.popleft().result()
+        finally:
+            for future in writing:
+                future.cancel()
+
+
+def _load(job: Job, options: Options) -> _Loaded:
+    if job.wrong:
+        raise UserError(job.wrong)
+    if job.exists:
+        return _Loaded(job, outcome=Outcome(job, "kept"))
+    data = job.read()
+    picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
+    sharpness = options.sharpness(picture.pixels) if options.sharpness else None
+    return _Loaded(job, data, picture, sharpness, laplacian_score(picture.pixels))
+
+
+def _restored(
+    one: _Loaded,
+    restorer: Callable[[], Restorer],
+    options: Options,
+    writer: ThreadPoolExecutor,
+    tick: Callable[[float], None] | None,
+) -> Future[Outcome]:
+    """The network now, the writing in the writer's thread."""
+    done: Future[Outcome] = Future()
+    if one.outcome:
+        done.set_result(one.outcome)
+        return done
+    job, picture = one.job, one.picture
+    assert picture is not None
+    height, width = picture.pixels.shape[:2]
+    outcome = Outcome(job, "restored", "", width, height, before=one.before, sharpness=one.sharpness)
+    if one.sharpness is not None and one.sharpness >= options.threshold:
+        outcome.status, outcome.after = "copied", one.before
+        if job.format in ("", picture.format) and not options.strip_metadata:
+            return writer.submit(_write, outcome, lambda: one.data)
+        return writer.submit(_write, outcome, lambda: _encoded(picture, outcome, options))
+    try:
+        mask = _mask(options, height, width, job.name)
+        start = time.perf_counter()
+        pixels = restorer().restore(
+            picture.pixels,
+            strength=options.strength,
+            tta=options.tta,
+            denoise=options.denoise,
+            mask=mask,
+            tick=tick and (lambda parts, total: tick(parts / total)),
+        )
+        outcome.seconds = time.perf_counter() - start
+    except UserError as error:
+        done.set_result(Outcome(job, "failed", f"{job.name}: {error}"))
+        return done
+    if one.sharpness is not None and one.sharpness < options.too_blurred:
+        outcome.notes.append("so blurred that the network cannot help much")
+    after = dataclasses.replace(picture, pixels=pixels)  # shares its notes with `picture`
+
+    def encoded() -> bytes:
+        outcome.after = laplacian_score(pixels)
+        return _encoded(after, outcome, options)
+
+    def finish() -> Outcome:
+        written = _write(outcome, encoded)
+        if options.show and written.status == "restored":
+            try:
+                options.show(job.name, picture, after)
+            except UserError as error:
+                written.notes.append(str(error))
+        return written
+
+    return writer.submit(finish)
+
+
+def _encoded(picture: Picture, outcome: Outcome, options: Options) -> bytes:
+    format = outcome.job.format or (picture.format if picture.format not in ("heic", "gif") else "png")
+    data = pictures.encode(picture, format, quality=options.quality, strip_metadata=options.strip_metadata)
+    outcome.notes = [*picture.notes, *outcome.notes]
+    return data
+
+
+def _write(outcome: Outcome, data: Callable[[], bytes]) -> Outcome:
+    target = outcome.job.target
+    try:
+        content = data()
+        if target is None:
+            import sys
+
+            sys.stdout.buffer.write(content)
+            sys.stdout.buffer.flush()
+        else:
+            _make_folder(target.parent)
+            write_whole(target, content)
+    except UserError as error:
+        message = str(error) if target and str(error).startswith(str(target)) else f"{outcome.job.name}: {error}"
+        return dataclasses.replace(outcome, status="failed", message=message)
+    return outcome
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
+_FEATHER = 24  # pixels over which a region fades into what lies around it
+
+
+def _mask(options: Options, height: int, width: int, name: str) -> np.ndarray | None:
+    if options.mask is not None:
+        if options.mask.shape != (height, width):
+            size = f"{options.mask.shape[1]}x{options.mask.shape[0]}"
+            raise UserError(f"the mask is {size}, the picture {width}x{height}")
+        return _feathered(options.mask)
+    if options.region is None:
+        return None
+    x, y, w, h = options.region
+    if x >= width or y >= height:
+        raise UserError(f"the region begins at {x},{y}, outside the picture of {width}x{height}")
+    mask = np.zeros((height, width), np.float32)
+    mask[y : y + h, x : x + w] = 1.0
+    return _feathered(mask)
+
+
+def _feathered(mask: np.ndarray) -> np.ndarray:
+    """Fades out within `_FEATHER` pixels beyond what is fully in the mask; a mask's own soft edges stay."""
+    distance = cv2.distanceTransform((mask < 1.0).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.maximum(mask, np.clip(1.0 - distance / _FEATHER, 0.0, 1.0))
+
+
+def laplacian_score(pixels: np.ndarray) -> float:
+    """`metrics.laplacian_score` of one picture `(h w c)` of any depth, in strips and without the network's device."""
+    total = squares = 0
+    for top in range(0, len(pixels), 512):
+        first, last = max(0, top - 1), min(len(pixels), top + 513)
+        strip = pictures.to_8bit(pixels[first:last])
+        grey = cv2.cvtColor(strip, cv2.COLOR_RGB2GRAY) if strip.shape[2] == 3 else strip[..., 0]
+        response = cv2.Laplacian(np.ascontiguousarray(grey), cv2.CV_16S).astype(np.int64)
+        kept = response[top - first : top - first + min(512, len(pixels) - top)]
+        total, squares = total + int(kept.sum()), squares + int((kept * kept).sum())
+    count = pixels.shape[0] * pixels.shape[1]
+    return (squares - total * total / count) / count
