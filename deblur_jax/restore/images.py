@@ -1,4 +1,4 @@
-"""Picture files <-> arrays. The file declares its depth; nothing is guessed from the values."""
+"""Pictures as plain RGB arrays, for whoever needs nothing else of a file. `pictures` keeps all that it holds."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
+from deblur_jax.restore import pictures
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 # How the files begin whose depth OpenCV hands over scaled to all of 8 or 16 bits. Others (10-bit AVIF, 12-bit
@@ -19,12 +20,18 @@ _READABLE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"BM")
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """A PNG, JPEG, WebP or BMP of 8 or 16 bits as float32 RGB `(h w 3)` in [0, 1], turned as its EXIF says.
+    """Any picture that `pictures` reads as float32 RGB `(h w 3)` in [0, 1], upright.
 
     Grey becomes RGB; an alpha channel is left out.
     """
-    pixels = decode_image(read_bytes(path), path)
-    return pixels.astype(np.float32) / np.iinfo(pixels.dtype).max
+    return as_rgb(pictures.read(read_bytes(path), path).pixels)
+
+
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    """A picture's pixels `(h w 1)` or `(h w 3)` as float32 RGB in [0, 1]."""
+    scale = np.float32(1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
+    pixels = pixels.astype(np.float32) / scale
+    return np.repeat(pixels.clip(0, 1), 3, -1) if pixels.shape[2] == 1 else pixels.clip(0, 1)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -35,8 +42,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def decode_image(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:
-    """An encoded picture as RGB `(h w 3)`, uint8 or uint16 as it was stored; `name` is for the complaints.
+    """An encoded PNG, JPEG, WebP or BMP as RGB `(h w 3)`, uint8 or uint16 as it was stored, the fastest way there is.
 
+    For training, which decodes thousands; where a user's own pictures are read, `pictures.read` loses less.
+    `name` is for the complaints.
     `silent` turns the whole process' standard error away meanwhile, so that the codecs' C libraries cannot print
     complaints of their own; not for threads beside others that print.
     """

@@ -1,0 +1,77 @@
+"""Which pictures are meant by the words on a command line."""
+
+import pytest
+
+from deblur_jax.errors import UserError
+from deblur_jax.restore.inputs import Found, collect
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in (
+        "a/9.jpg",
+        "a/10.JPG",
+        "a/b/x.png",
+        "a/notes.txt",
+        "a/.hidden.jpg",
+        "a/.trash/y.jpg",
+        "one.odd",
+        "c.png",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return tmp_path
+
+
+def paths(found):
+    return [item.path.as_posix() for item in found]
+
+
+def test_folders_are_searched_and_other_files_counted(tree):
+    found = collect(["a"])
+    assert paths(found) == ["a/9.jpg", "a/10.JPG", "a/b/x.png"]
+    assert found.skipped == 1
+    assert {item.root.as_posix() for item in found} == {"a"}
+
+
+def test_files_are_taken_as_named_whatever_their_suffix(tree):
+    found = collect(["one.odd", tree / "c.png"])
+    assert found == [Found(tree.__class__("one.odd"), tree.__class__(".")), Found(tree / "c.png", tree)]
+    assert found.skipped == 0
+
+
+def test_patterns_and_their_folder(tree):
+    assert paths(collect(["a/*.[jJ]*"])) == ["a/9.jpg", "a/10.JPG"]
+    found = collect(["a/**/*"])
+    assert sorted(paths(found)) == ["a/10.JPG", "a/9.jpg", "a/b/x.png"]
+    assert {item.root.as_posix() for item in found} == {"a"}
+    assert found.skipped == 1
+    with pytest.raises(UserError, match=r"^a/\*.gif: matches no files$"):
+        collect(["a/*.gif"])
+
+
+def test_a_name_with_brackets_is_a_file_if_there_is_one(tree):
+    (tree / "[1].png").write_bytes(b"")
+    assert paths(collect(["[1].png"])) == ["[1].png"]
+
+
+def test_everything_comes_once(tree):
+    (tree / "link.png").symlink_to("c.png")
+    (tree / "a" / "loop").symlink_to(tree)
+    assert paths(collect(["c.png", "./c.png", "link.png", tree / "c.png"])) == ["c.png"]
+    found = collect(["a", "a/b", "a/9.jpg"])
+    assert paths(found).count("a/9.jpg") == 1
+    assert len({path.resolve() for path in (item.path for item in found)}) == len(found)
+
+
+def test_what_does_not_exist_is_said(tree):
+    with pytest.raises(UserError, match=r"^nothing.jpg: no such file or directory$"):
+        collect(["c.png", "nothing.jpg"])
+
+
+def test_other_suffixes_can_be_asked_for(tree):
+    found = collect(["a"], suffixes=(".txt",))
+    assert paths(found) == ["a/notes.txt"]
+    assert found.skipped == 3
