@@ -15,9 +15,9 @@ def get_config():
     config = base()
     config.network = "nano"
     config.dtype = "float32"  # a CPU's
-    config.batch = 8
-    config.steps = 16_000
-    config.crop = ((0, 128),)
+    config.batch = 16
+    config.steps = 20_000
+    config.crop = ((0, 96),)
     config.data.max_side = 1280
     config.data.keep_gb = 2.0
     config.data.threads = 2
@@ -40,7 +40,8 @@ def get_config():
         "jpeg_quality": (70.0, 98.0),
     }
     config.loss.ssim = 0.05
-    config.optim.lr = 1e-3  # 2e-3 ends in a network that returns its input
+    config.optim.lr = 5e-4  # 1e-3 ends in a network that returns its input
     config.val.every = 1000
     config.val.count = 48
+    config.val.side = 128
     return config

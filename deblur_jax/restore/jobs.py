@@ -56,7 +56,7 @@ class Options:
     mask: np.ndarray | None = None  # in [0, 1], the picture's size
     region: tuple[int, int, int, int] | None = None  # x, y, width, height
     overlap: bool = True  # read and write beside the network; takes memory for more pictures
-    # Says how sharp a picture is, to be copied as it is from `threshold` on.
+    # Says how sharp a picture `(h w 3)` in [0, 1] is, which is copied as it is from `threshold` on.
     sharpness: Callable[[np.ndarray], float] | None = None
     threshold: float = np.inf
     too_blurred: float = -np.inf  # below this the network cannot help much
@@ -190,8 +190,22 @@ def _load(job: Job, options: Options) -> _Loaded:
         return _Loaded(job, outcome=Outcome(job, "kept"))
     data = job.read()
     picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
-    sharpness = options.sharpness(picture.pixels) if options.sharpness else None
+    sharpness = options.sharpness(_looked_at(picture.pixels)) if options.sharpness else None
     return _Loaded(job, data, picture, sharpness, laplacian_score(picture.pixels))
+
+
+_LOOKED_AT = 2048  # pixels a side are enough to see how sharp a picture is
+
+
+def _looked_at(pixels: np.ndarray) -> np.ndarray:
+    """RGB in [0, 1], reduced before it is made floating."""
+    full = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1.0
+    scale = _LOOKED_AT / max(pixels.shape[:2])
+    if scale < 1:
+        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
+        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+    pixels = pixels.reshape(*pixels.shape[:2], -1)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)), np.float32) / np.float32(full)
 
 
 def _restored(

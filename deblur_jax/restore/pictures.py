@@ -467,7 +467,10 @@ def _encode(picture: Picture, stacked: np.ndarray, format: str, quality: int | N
 
 
 def _encode_png(picture: Picture, stacked: np.ndarray) -> bytes:
-    body = bytes(imagecodecs.png_encode(stacked if stacked.shape[2] > 1 else stacked[..., 0], 6))
+    # Each row has a byte more, and what cannot be compressed grows by a little: imagecodecs' own guess is too small for
+    # narrow pictures.
+    room = stacked.nbytes + stacked.nbytes // 500 + 2 * len(stacked) + 4096
+    body = bytes(imagecodecs.png_encode(stacked if stacked.shape[2] > 1 else stacked[..., 0], 6, out=room))
     said = [picture.png_chunks]
     if picture.icc:
         said.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc)))

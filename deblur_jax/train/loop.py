@@ -227,7 +227,9 @@ class _Trainer:
         found = jax.device_get(self.judge(self.state.ema, blur, sharp))
         before = jax.device_get(_baseline(blur, sharp))
         scores = {name: float(np.mean(found[name])) for name in ("psnr", "ssim", "laplacian")}
-        scores["psnr_gain"] = scores["psnr"] - float(np.mean(before))
+        # Of pictures that were blurred at all: a sharp one's PSNR is infinite, and can only fall.
+        blurred = np.isfinite(before)
+        scores["psnr_gain"] = float(np.mean((found["psnr"] - before)[blurred])) if blurred.any() else 0.0
         self.log.report(self.at, {f"val/{name}": value for name, value in scores.items()}, loud=True)
         count = self.config.val.pictures
         rows = [np.asarray(x)[:count] for x in (blur, found["estimate"], sharp)]

@@ -1,0 +1,211 @@
+"""`deblur restore`: what it writes, says and returns, also when things go wrong."""
+
+import io
+import json
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from deblur_jax import samples
+from deblur_jax.cli import main
+from deblur_jax.restore import pictures
+
+
+@pytest.fixture
+def model(nano):
+    """Weights of the tiny network, which `main` in this process takes for Nano."""
+    return nano(scale=0.3)
+
+
+@pytest.fixture
+def restore(model, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def restore(*arguments):
+        code = main(["restore", "--model", str(model), "--device", "cpu:0", *map(str, arguments)])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return restore
+
+
+@pytest.fixture
+def picture(tmp_path):
+    """A piece of a photograph as a JPEG with EXIF, turned."""
+    with Image.open(samples.PICTURES[0]) as whole:
+        image = whole.crop((300, 200, 420, 280))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "Some Maker"
+    image.save(tmp_path / "photo.jpg", exif=exif, quality=95)
+    return tmp_path / "photo.jpg"
+
+
+def test_one_picture(restore, picture, tmp_path):
+    code, out, err = restore(picture)
+    assert (code, err) == (0, "")
+    assert "photo-sharp.jpg" in out
+    with Image.open(tmp_path / "photo-sharp.jpg") as written:
+        assert written.size == (80, 120)
+        assert written.getexif()[0x0112] == 1
+        assert written.getexif()[0x010F] == "Some Maker"
+    before, after = (pictures.read(p.read_bytes(), p).pixels for p in (picture, tmp_path / "photo-sharp.jpg"))
+    assert before.shape == after.shape
+    assert np.abs(before.astype(int) - after).max() > 20
+
+
+def test_a_folder_with_bad_files(restore, picture, tmp_path):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    picture.rename(tmp_path / "in/deep/photo.jpg")
+    (tmp_path / "in/text.jpg").write_text("not a picture")
+    (tmp_path / "in/empty.png").write_bytes(b"")
+    (tmp_path / "in/notes.txt").write_text("passed over")
+    code, out, err = restore("in", "-o", "out")
+    assert code == 1
+    assert [line.split(":")[1].strip() for line in err.splitlines()[:2]] == ["in/empty.png", "in/text.jpg"]
+    assert "1 files of other kinds" in err
+    assert "out/deep/photo.jpg" in out
+    assert [p.name for p in (tmp_path / "out").rglob("*.*")] == ["photo.jpg"]
+    assert restore("in/empty.png", "in/text.jpg", "-o", "out")[0] == 2
+
+
+def test_what_exists_stays(restore, picture, tmp_path):
+    (tmp_path / "out.jpg").write_bytes(b"mine")
+    code, _, err = restore(picture, "-o", "out.jpg")
+    assert code == 2
+    assert "exists already" in err
+    assert restore(picture, "-o", "out.jpg", "--skip-existing")[0] == 0
+    assert (tmp_path / "out.jpg").read_bytes() == b"mine"
+    before = picture.read_bytes()
+    assert "is an input" in restore(picture, "-o", picture)[2]
+    assert picture.read_bytes() == before
+    assert restore(picture, "-o", picture, "--overwrite")[0] == 0
+    assert picture.read_bytes() != before
+
+
+def test_dry_run_writes_nothing(restore, picture, tmp_path):
+    code, out, _ = restore(picture, "-o", "new/", "--dry-run", "--format", "png")
+    assert (code, out) == (0, f"{picture} -> new/photo.png\n")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
+
+
+def test_json_lines(restore, picture):
+    code, out, _ = restore(picture, "--json")
+    assert code == 0
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [e["event"] for e in events if e["event"] != "progress"] == ["start", "picture", "done"]
+    said = next(e for e in events if e["event"] == "picture")
+    assert said["status"] == "restored"
+    assert said["output"].endswith("photo-sharp.jpg")
+    assert (said["width"], said["height"]) == (80, 120)
+    assert said["after"] > 0
+
+
+def test_standard_input_and_output(model, picture, capsysbinary, monkeypatch):
+    data = picture.read_bytes()
+    monkeypatch.setattr(sys, "stdin", type("In", (), {"buffer": io.BytesIO(data)}))
+    assert main(["restore", "-", "-o", "-", "--model", str(model), "--format", "png", "--device", "cpu:0"]) == 0
+    restored = pictures.read(capsysbinary.readouterr().out, "output")
+    assert restored.format == "png"
+    assert restored.pixels.shape == (120, 80, 3)
+
+
+def test_options_change_the_result(restore, picture, tmp_path):
+    results = {}
+    for name, options in {
+        "plain": (),
+        "half": ("--strength", "0.5"),
+        "tta": ("--tta",),
+        "calm": ("--denoise", "bilateral"),
+        "part": ("--region", "0,0,30,20"),
+    }.items():
+        assert restore(picture, "-o", f"{name}.png", *options)[0] == 0
+        results[name] = cv2.imread(str(tmp_path / f"{name}.png")).astype(int)
+    before = cv2.imread(str(picture)).astype(int)
+    change = {name: np.abs(result - before).mean() for name, result in results.items()}
+    assert 0 < change["half"] < change["plain"]  # not half of it where it is clipped
+    assert 0 < change["part"] < change["plain"]
+    assert len({result.tobytes() for result in results.values()}) == 5
+
+
+def test_masks(restore, picture, tmp_path):
+    mask = np.zeros((120, 80), np.uint8)
+    mask[:, :20] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    assert restore(picture, "-o", "out.png", "--mask", "mask.png")[0] == 0
+    changed = (cv2.imread(str(tmp_path / "out.png")) != cv2.imread(str(picture))).any(-1).any(0)
+    assert changed[:20].all()
+    assert not changed[44:].any()
+
+
+def test_comparison(restore, picture, tmp_path):
+    assert restore(picture, "-o", "out.png", "--compare", "both")[0] == 0
+    assert cv2.imread(str(tmp_path / "both/photo.jpg")).shape == (120, 164, 3)
+    page = (tmp_path / "both/index.html").read_text()
+    assert page.count("data:image/jpeg") == 2
+    assert "http" not in page
+    assert "exists already" in restore(picture, "-o", "again.png", "--compare", "both")[2]
+
+
+def test_selective(restore, picture, tmp_path):
+    code, out, _ = restore(picture, "-o", "out.jpg", "--selective", "0")
+    assert code == 0
+    assert "1 of 1 were sharp already and copied" in out
+    assert (tmp_path / "out.jpg").read_bytes() == picture.read_bytes()
+    assert "sharp already" not in restore(picture, "-o", "two.jpg", "--selective", "1")[1]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5000), (700, 3)])
+def test_odd_sizes_are_restored(restore, tmp_path, size):
+    pixels = (255 * np.random.default_rng(0).random((size[1], size[0]))).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "odd.png"), pixels)
+    code, _, err = restore("odd.png", "-o", "out.png")
+    assert (code, err) == (0, "")
+    assert cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_UNCHANGED).shape == pixels.shape
+
+
+def test_sixteen_bits_grey_and_alpha_stay(restore, tmp_path):
+    generator = np.random.default_rng(0)
+    deep = (65535 * generator.random((30, 40))).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    clear = (255 * generator.random((30, 40, 4))).astype(np.uint8)
+    cv2.imwrite(str(tmp_path / "clear.png"), clear)
+    assert restore("deep.png", "clear.png", "-o", "out")[0] == 0
+    out = cv2.imread(str(tmp_path / "out/deep.png"), cv2.IMREAD_UNCHANGED)
+    assert (out.dtype, out.shape) == (np.uint16, (30, 40))
+    assert len(np.unique(out)) > 500
+    np.testing.assert_array_equal(
+        cv2.imread(str(tmp_path / "out/clear.png"), cv2.IMREAD_UNCHANGED)[..., 3], clear[..., 3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere.png"], "no such file"),
+        (["*.gif"], "matches no files"),
+        (["photo.jpg", "--strength", "2"], "--strength must be"),
+        (["photo.jpg", "--quality", "0"], "--quality must be"),
+        (["photo.jpg", "--memory", "lots"], "--memory must be"),
+        (["photo.jpg", "--memory", "1M"], "at least 512M"),
+        (["photo.jpg", "--region", "1,2,3"], "--region must be"),
+        (["photo.jpg", "--region", "1,2,3,4", "--mask", "photo.jpg"], "exclude each other"),
+        (["photo.jpg", "--format", "heic"], "cannot write .heic"),
+        (["photo.jpg", "-o", "-"], "standard input"),
+        (["photo.jpg", "-", "-o", "out"], "standard input"),
+        (["photo.jpg", "--selective", "very"], "a number or auto"),
+        (["photo.jpg", "--device", "npu"], "no device is called"),
+        (["photo.jpg", "--name", "{what}"], "--name"),
+        (["photo.jpg", "--mask", "none.png"], "none.png"),
+        (["photo.jpg", "--max-pixels", "0.001"], "more than the limit"),
+    ],
+)
+def test_mistakes(restore, picture, tmp_path, arguments, message):
+    code, out, err = restore(*arguments)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
