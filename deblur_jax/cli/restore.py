@@ -258,17 +258,15 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
 def _shared_out(memory: int | None, largest: int) -> tuple[bool, int | None]:
     """Whether pictures are read and written beside the network, and what is left for the network.
 
-    A picture of 8 bits takes 3 bytes a pixel; there are the decoded and the restored one, and while one is decoded or
-    encoded a file's bytes and a copy.
+    Of 8 bits a picture takes 3 bytes a pixel, the restored one as much, and decoding or encoding 7 more at its peak.
     """
     if memory is None:
         return True, None
     import resource
 
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 200 * 1024**2  # what compiling will take
-    overlap = memory - base > 6 * 3 * largest + memory // 4
-    left = memory - base - (6 if overlap else 3) * 3 * largest
-    return overlap, max(left, 128 * 1024**2)
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 250 * 1024**2  # and what compiling will take
+    overlap = (memory - base) // 2 > 20 * largest
+    return overlap, max(memory - base - (20 if overlap else 7) * largest, 128 * 1024**2)
 
 
 def _mask(name: str | None) -> Any:

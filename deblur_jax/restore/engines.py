@@ -117,9 +117,9 @@ class JaxEngine:
         parts = []
         for start in range(0, len(frames), many):
             some = frames[start : start + many]
-            filled = np.concatenate([some, np.repeat(some[-1:], many - len(some), 0)])
+            filled = some if len(some) == many else np.concatenate([some, np.repeat(some[-1:], many - len(some), 0)])
             parts.append(np.asarray(self._apply(axis, many, h, w, filled))[: len(some)])
-        return np.concatenate(parts)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def _apply(self, axis: str, batch: int, height: int, width: int, frames: np.ndarray) -> jax.Array:
         compiled, sharding = self._compile(axis, batch, height, width)
@@ -161,7 +161,12 @@ class JaxEngine:
             return True
         # Of each device, for one frame or its share of one.
         total = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes
+        if self.devices[0].platform == "cpu":
+            total += _BESIDE * math.ceil(height / shares) * width
         return total <= _free_bytes(self.devices, self._memory)
+
+
+_BESIDE = 30  # bytes a pixel that the tile takes beside the network: before and after, as floats, and as it is stored
 
 
 def _free_bytes(devices: Sequence[Any], memory: int | None) -> float:

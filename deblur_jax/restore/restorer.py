@@ -158,18 +158,25 @@ class Restorer:
 
     def _apply(self, stack: np.ndarray, *, strength: float, tta: bool, denoise: str | None) -> np.ndarray:
         """Pictures of one size `(b h w c)`, in their own type."""
-        full = float(np.iinfo(stack.dtype).max) if stack.dtype.kind == "u" else 1.0
-        given = stack.astype(np.float32) / full
+        # Large pictures are tight in memory: nothing is copied that need not be.
+        whole_numbers = stack.dtype.kind == "u"
+        full = np.float32(np.iinfo(stack.dtype).max if whole_numbers else 1.0)
+        given = stack.astype(np.float32)
+        given /= full
         # What lies outside (of floating files) is not for the network, and stays as far outside.
-        inside = np.broadcast_to(np.clip(given, 0.0, 1.0), (*given.shape[:3], 3))
+        inside = given if whole_numbers else np.clip(given, 0.0, 1.0)
+        inside = np.broadcast_to(inside, (*given.shape[:3], 3))
         seen = inside if denoise is None else np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in inside])
         change = (self._turned(seen) if tta else self.engine(seen)) - inside
         if given.shape[-1] == 1:
             change = (change @ np.asarray(LUMA))[..., None]
-        restored = given + strength * change
-        if stack.dtype.kind == "u":
-            return np.rint(np.clip(restored, 0.0, 1.0) * full).astype(stack.dtype)
-        return np.clip(restored, np.minimum(given, 0.0), np.maximum(given, 1.0)).astype(stack.dtype)
+        change *= np.float32(strength)
+        change += given
+        if whole_numbers:
+            np.clip(change, 0.0, 1.0, out=change)
+            change *= full
+            return np.rint(change, out=change).astype(stack.dtype)
+        return np.clip(change, np.minimum(given, 0.0), np.maximum(given, 1.0)).astype(stack.dtype)
 
     def _turned(self, seen: np.ndarray) -> np.ndarray:
         total = np.zeros(seen.shape, np.float32)
