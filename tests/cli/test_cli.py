@@ -107,8 +107,14 @@ def write_film(path, frames, rate=20):
         (["edges", "no.png", "-o", "out.png"], "no.png: No such file or directory"),
         (["edges", ".", "-o", "out.png"], "Is a directory"),
         (["edges", "empty.png", "-o", "out.png"], "empty.png: the file is empty"),
-        (["edges", "text.png", "-o", "out.png"], "text.png: not a PNG, JPEG, WebP or BMP picture"),
-        (["edges", "dark.pgm", "-o", "out.png"], "dark.pgm: not a PNG, JPEG, WebP or BMP picture"),
+        (
+            ["edges", "text.png", "-o", "out.png"],
+            "text.png: not a PNG, JPEG, WebP, TIFF, AVIF, HEIC, BMP or GIF picture",
+        ),
+        (
+            ["edges", "dark.pgm", "-o", "out.png"],
+            "dark.pgm: not a PNG, JPEG, WebP, TIFF, AVIF, HEIC, BMP or GIF picture",
+        ),
         (["edges", "long.png", "-o", "out.webp"], "20000x4 pixels do not fit into .webp"),
         (["edges", "good.png", "-o", "good.png"], "good.png: exists already; --overwrite replaces it"),
         (["edges", "good.png", "-o", "no/out.png"], "no: no such directory"),
