@@ -6,6 +6,7 @@ not count against it. Pictures of more than 2048 pixels a side are judged as the
 """
 
 import argparse
+import collections
 import math
 import sys
 from pathlib import Path
@@ -72,9 +73,12 @@ def run(options: argparse.Namespace) -> int:
             print(table)
     elif rows:
         print(_columns(rows))
-    blurred = sum(row.verdict != "sharp" for row in rows)
-    skipped = f"; {found.skipped} other files passed over" if found.skipped else ""
-    print(f"{len(rows)} pictures: {blurred} blurred, {len(rows) - blurred} sharp{skipped}", file=sys.stderr)
+    kinds = collections.Counter(row.verdict for row in rows)
+    counts = ", ".join(
+        f"{kinds[kind]} {kind}" for kind in ("sharp", "blurred", "too blurred", "no detail") if kinds[kind]
+    )
+    skipped = f"; other files passed over: {found.skipped}" if found.skipped else ""
+    print(f"{len(rows)} pictures: {counts or 'none could be read'}{skipped}", file=sys.stderr)
     for line in sorted(failures):
         print(f"deblur sharpness: {line}", file=sys.stderr)
     return 1 if failures else 0
@@ -85,9 +89,12 @@ class _Row:
         from deblur_jax.restore.sharpness import TOO_BLURRED
 
         self.path, self.score, self.width, self.size = path, measured.score, measured.width, size
-        self.verdict = "sharp" if self.score >= threshold else "blurred"
-        if self.verdict == "blurred" and self.score < TOO_BLURRED:
-            self.verdict = "too blurred" if math.isfinite(self.width) else "no detail"
+        if not math.isfinite(self.width):
+            self.verdict = "no detail"
+        elif self.score >= threshold:
+            self.verdict = "sharp"
+        else:
+            self.verdict = "too blurred" if self.score < TOO_BLURRED else "blurred"
 
     @property
     def cells(self) -> tuple[str, ...]:
@@ -135,7 +142,7 @@ def _visible(scores: Any, shape: tuple[int, ...]) -> Any:
     import numpy as np
 
     grey = np.round(np.nan_to_num(scores) * 255).astype(np.uint8)
-    rgb = np.where(np.isnan(scores)[..., None], np.uint8([40, 60, 120]), grey[..., None])
+    rgb = np.where(np.isnan(scores)[..., None], np.array([40, 60, 120], np.uint8), grey[..., None])
     reduced = max(1.0, max(shape) / 1024)
     size = max(1, round(shape[1] / reduced)), max(1, round(shape[0] / reduced))
     return cv2.resize(rgb, size, interpolation=cv2.INTER_NEAREST)

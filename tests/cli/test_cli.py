@@ -31,7 +31,15 @@ def one_line(result):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["models"], ["edges", "--help"], ["blur", "--help"], ["data", "check", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["models"],
+        ["edges", "--help"],
+        ["blur", "--help"],
+        ["sharpness", "--help"],
+        ["data", "check", "--help"],
+    ],
 )
 def test_help_and_models_import_neither_jax_nor_numpy(arguments):
     """What makes them start at once; a time would be noise."""
