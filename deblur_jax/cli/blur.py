@@ -32,9 +32,7 @@ _MOST_VIEWS = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "picture", type=Path, help="a PNG, JPEG, WebP or BMP file (an alpha channel is ignored), or a film clip"
-    )
+    parser.add_argument("picture", type=Path, help="a picture (an alpha channel is ignored), or a film clip")
     parser.add_argument(
         "-o", "--output", type=Path, required=True, help="the blurred picture: .png, .jpg or .webp, of 8 bits"
     )

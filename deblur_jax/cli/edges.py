@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("picture", type=Path, help="a PNG, JPEG, WebP or BMP file (an alpha channel is ignored)")
+    parser.add_argument("picture", type=Path, help="a picture (an alpha channel is ignored)")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the edge map: .png, .jpg or .webp")
     parser.add_argument("--method", choices=("canny", "sobel", "laplacian"), default="canny")
     parser.add_argument(

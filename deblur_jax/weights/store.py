@@ -18,6 +18,7 @@ from deblur_jax.models import zoo
 from deblur_jax.weights.tensors import read_file
 
 _FORMAT = "deblur_jax 1"
+BUNDLED = Path(__file__).parent / "bundled"  # NAME.safetensors, and NAME.md: its model card
 _IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leaves; the first one there is taken
 
 
@@ -93,18 +94,47 @@ def load(path: str | Path) -> Weights:
 
 
 def resolve(model: str) -> Weights:
-    """What `--model` names: a weights file, a training workdir, or a network of the zoo."""
+    """What `--model` names: a weights file, a training workdir, or a network whose weights come with the package."""
     path = Path(model)
     if path.is_file():
         return load(path)
     for name in _IN_A_WORKDIR:
         if (path / name).is_file():
             return load(path / name)
+    if model in bundled():
+        return load(BUNDLED / f"{model}.safetensors")
     if model in zoo.NETWORKS:
-        raise UserError(f"{model}: no weights come with the package yet; name a weights file or a training workdir")
+        there = ", ".join(bundled()) or "none"
+        raise UserError(f"{model}: its weights do not come with the package ({there}); name a file or a workdir")
     if path.is_dir():
         raise UserError(f"{path}: holds neither {' nor '.join(_IN_A_WORKDIR)}; is it a training workdir?")
     raise UserError(f"{model}: no such weights file or training workdir")
+
+
+def bundled() -> list[str]:
+    """The names of the weights that come with the package."""
+    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+
+
+def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> None:
+    """The weights of a file or a training workdir as they are shipped: branches merged, half precision.
+
+    `card` is added to what training noted, from which the folders of the machine are taken out.
+    """
+    found = resolve(str(source))
+    noted = json.loads(json.dumps(found.card))
+    for side in ("train", "val"):
+        if folders := noted.get("config", {}).get("data", {}).get(side):
+            noted["config"]["data"][side] = [Path(folder).name for folder in folders]
+    save(
+        path,
+        network=found.network,
+        params=jax.device_get(found.deployed()),
+        card={**noted, **card},
+        merged=True,
+        half=True,
+        variant=found.variant,
+    )
 
 
 def _flat(params: Any) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_loose_pictures_a_limit_and_what_fails(pairs, nano, tmp_path, capsys):
         (["--data", "data", "--fps-size", "720p"], "a width and a height such as 1280x720, not 720p"),
         (["other.safetensors", "--data", "data"], r"does not fit nano: head/kernel has the shape \(3, 3, 3, 5\)"),
         (["broken.safetensors", "--data", "data"], "not a whole safetensors file"),
-        (["nano", "--data", "data"], "no weights come with the package yet"),
+        (["large", "--data", "data"], "its weights do not come with the package"),
         (["--data", "data", "-o", "mild.safetensors"], "is a file, name a folder"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_model_is_a_file_or_a_workdir(file, tmp_path, monkeypatch):
     assert weights.resolve(str(tmp_path)).card == {"step": 1}
     (tmp_path / "empty").mkdir()
     for model, message in {
-        "nano": "nano: no weights come with the package yet",
+        "large": "large: its weights do not come with the package",
         "empty": "holds neither best.safetensors nor final.safetensors",
         "nowhere": "no such weights file or training workdir",
     }.items():
