@@ -8,7 +8,7 @@ def use_compile_cache() -> None:
     """In the user's cache folder, unless JAX has been told of another one or it cannot be made."""
     import jax
 
-    if jax.config.jax_compilation_cache_dir:
+    if jax.config.jax_compilation_cache_dir:  # pyright: ignore[reportAttributeAccessIssue]
         return
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deblur_jax" / "compiled"
     try:

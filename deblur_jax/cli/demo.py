@@ -43,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
     from deblur_jax.errors import UserError
     from deblur_jax.restore.compare import SLIDER_STYLE
     from deblur_jax.restore.images import check_output, write_whole
 
+    loaded = weights.resolve(options.model)
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -58,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.restore.restorer import Restorer
 
     use_compile_cache()
-    restorer = Restorer(options.model)
+    restorer = Restorer(loaded)
     restorer.restore(_piece(samples.PICTURES[0]))  # compiles
     shown = [_scene(scene, path, restorer) for scene, path in zip(_SCENES, samples.PICTURES, strict=False)]
     sections = [
@@ -71,9 +73,9 @@ def run(options: argparse.Namespace) -> int:
     text = (
         "<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>deblur_jax</title><style>{_STYLE}{SLIDER_STYLE}</style><h1>deblur_jax</h1>"
-        "<p>Photographs that ship with the package, blurred by its own model of a camera (in linear light, with photon "
-        f"noise), and restored by <b>{html.escape(options.model)}</b>. Everything here was made on this machine just now. "
-        "Pull the handle; blurred is on the left, restored on the right.</p>" + "".join(sections)
+        "<p>Photographs that ship with the package, blurred by its own model of a camera (in linear light, with "
+        f"photon noise), and restored by <b>{html.escape(options.model)}</b>. Everything here was made on this machine "
+        "just now. Pull the handle; blurred is on the left, restored on the right.</p>" + "".join(sections)
     )
     write_whole(page, text.encode())
     print(page.resolve())
@@ -107,7 +109,9 @@ def _scene(scene: _Scene, path: Path, restorer: Any) -> _Shown:
 
 
 def _summary(shown: list[_Shown]) -> str:
-    header = "<tr><th><th>PSNR blurred<th>restored<th>SSIM blurred<th>restored<th>Laplacian blurred<th>restored<th>sharp"
+    header = (
+        "<tr><th><th>PSNR blurred<th>restored<th>SSIM blurred<th>restored<th>Laplacian blurred<th>restored<th>sharp"
+    )
     rows = []
     for one in shown:
         b, r, s = (one.scores[name] for name in ("blurred", "restored", "sharp"))
@@ -127,8 +131,8 @@ def _untouched(restorer: Any) -> str:
         sharp = _piece(path)
         rows.append(f"<tr><td>{path.name}<td>{_scores(restorer.restore(sharp), sharp)['psnr']:.1f} dB")
     return (
-        "<h2>Sharp pictures</h2><p>A sharp picture should come back as it was. PSNR between a sharp photograph and what "
-        "the network makes of it (above 40 dB no eye sees the difference; <code>--selective</code> copies such files "
+        "<h2>Sharp pictures</h2><p>A sharp picture should come back as it was. PSNR between a sharp photograph and "
+        "what the network makes of it (above 40 dB no eye sees the difference; <code>--selective</code> copies such files "
         f"untouched):</p><table>{''.join(rows)}</table>"
     )
 
@@ -148,8 +152,8 @@ def _limits(restorer: Any) -> str:
         heaviest = blurred, restored
     assert heaviest is not None
     return (
-        "<h2>What it cannot do yet</h2><p>The longer the shake, the less comes back: what this network restores are small "
-        "and medium blurs, and it does not invent what is gone. The same photograph, shaken ever more:</p>"
+        "<h2>What it cannot do yet</h2><p>The longer the shake, the less comes back: what this network restores are "
+        "small and medium blurs, and it does not invent what is gone. The same photograph, shaken ever more:</p>"
         f"<table><tr><th>shake<th>blurred<th>restored<th>gain{''.join(rows)}</table>"
         f"{slider(*heaviest, labels=('35 pixels of shake', 'restored'))}"
     )

@@ -17,7 +17,9 @@ _LONG_JOB = 20e6  # pixels, from which on the time is estimated before
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("inputs", nargs="+", metavar="IN", help="pictures, folders, patterns such as 'in/**/*.jpg', or -")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="IN", help="pictures, folders, patterns such as 'in/**/*.jpg', or -"
+    )
     parser.add_argument("-o", "--out", metavar="OUT", help="a file for one input, a folder for several, - for output")
     parser.add_argument(
         "-m", "--model", default="nano", help="a network's name, a weights file or a training workdir (nano)"
@@ -179,8 +181,8 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
     import functools
 
     from deblur_jax import weights
-    from deblur_jax.cli.progress import Progress
     from deblur_jax.cli.cache import use_compile_cache
+    from deblur_jax.cli.progress import Progress
     from deblur_jax.restore import jobs, sharpness
     from deblur_jax.restore.compare import Comparisons
 

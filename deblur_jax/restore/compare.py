@@ -49,7 +49,7 @@ def slider(before: np.ndarray, after: np.ndarray, *, labels: tuple[str, str] = (
     left, right = (html.escape(label) for label in labels)
     pull = "this.parentNode.style.setProperty('--at', this.value + '%')"
     return (
-        f'<div class=slider>{one}{other}<b>{left}</b><b>{right}</b>'
+        f"<div class=slider>{one}{other}<b>{left}</b><b>{right}</b>"
         f'<input type=range min=0 max=100 step=.1 value=50 aria-label="{left} or {right}" oninput="{pull}"></div>'
     )
 

@@ -117,7 +117,9 @@ def plan(
         elif target.exists() and not overwrite:
             wrong = f"{target}: exists already; --overwrite replaces it, --skip-existing passes over it"
         taken.setdefault(real, one.path)
-        jobs.append(Job(str(one.path), target, pictures.format_of(target.suffix), path=one.path, wrong=wrong, exists=exists))
+        jobs.append(
+            Job(str(one.path), target, pictures.format_of(target.suffix), path=one.path, wrong=wrong, exists=exists)
+        )
     return jobs
 
 
@@ -154,7 +156,11 @@ class _Loaded:
 
 
 def run(
-    jobs: Iterable[Job], restorer: Callable[[], Restorer], options: Options, *, tick: Callable[[float], None] | None = None
+    jobs: Iterable[Job],
+    restorer: Callable[[], Restorer],
+    options: Options,
+    *,
+    tick: Callable[[float], None] | None = None,
 ) -> Iterator[Outcome]:
     """Outcomes in the order of the jobs. `tick` hears which part of the current picture is done.
 

@@ -99,10 +99,7 @@ class Restorer:
         def apply(stack: np.ndarray) -> np.ndarray:
             return self._apply(stack, strength=strength, tta=tta, denoise=denoise)
 
-        if mask is None:
-            restored = self._tiled(apply, colours, tick)
-        else:
-            restored = self._masked(apply, colours, mask, tick)
+        restored = self._tiled(apply, colours, tick) if mask is None else self._masked(apply, colours, mask, tick)
         if alpha.size:
             restored = np.concatenate([restored, alpha], -1)
         return restored.reshape(picture.shape)

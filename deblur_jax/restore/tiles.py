@@ -90,7 +90,7 @@ def restore(
 
 def padded(picture: Shaped[np.ndarray, "h w c"], tiling: Tiling) -> Shaped[np.ndarray, "H W c"]:
     """The picture continued to the size of the tiling."""
-    return picture[np.ix_(*_reflected(*picture.shape[:2], tiling))]
+    return picture[np.ix_(*_reflected(picture.shape[0], picture.shape[1], tiling))]
 
 
 def _reflected(height: int, width: int, tiling: Tiling) -> tuple[np.ndarray, np.ndarray]:

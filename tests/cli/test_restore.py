@@ -2,15 +2,21 @@
 
 import io
 import json
+import shlex
+import signal
+import subprocess
 import sys
+import time
 
 import cv2
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-from deblur_jax import samples
+from deblur_jax import samples, weights
 from deblur_jax.cli import main
+from deblur_jax.models import zoo
 from deblur_jax.restore import pictures
 
 
@@ -209,3 +215,52 @@ def test_mistakes(restore, picture, tmp_path, arguments, message):
     assert message in err
     assert err.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
+
+
+@pytest.fixture
+def whole_model(random_variables, tmp_path):
+    """Weights for a process of its own, which has the real Nano."""
+    params = jax.tree.map(np.asarray, random_variables(zoo.get("nano").deployed())["params"])
+    params["tail"] = jax.tree.map(lambda leaf: 0.1 * leaf, params["tail"])
+    weights.save(tmp_path / "whole.safetensors", network="nano", params=params, card={}, merged=True)
+    return tmp_path / "whole.safetensors"
+
+
+def test_ctrl_c_keeps_what_is_finished(whole_model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for n in range(40):
+        pixels = np.random.default_rng(n).integers(0, 256, (200, 300, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"in/{n:02d}.png"), pixels)
+    command = [sys.executable, "-m", "deblur_jax", "restore", str(tmp_path / "in"), "-o", str(tmp_path / "out")]
+    process = subprocess.Popen(
+        [*command, "--model", str(whole_model)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < 3:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "deblur restore: interrupted"
+    written = sorted((tmp_path / "out").iterdir())
+    assert 3 <= len(written) < 40
+    for path in written:
+        assert pictures.read(path.read_bytes(), path).pixels.shape == (200, 300, 3)
+    assert out.count("200") >= len(written) - 1  # the table has them
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
+def test_a_full_disk_fails_that_picture_alone(whole_model, tmp_path):
+    """A file system that has room for the small picture only."""
+    (tmp_path / "disk").mkdir()
+    for name, side in (("a-large", 700), ("b-small", 60)):
+        pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        cv2.imwrite(str(tmp_path / f"{name}.png"), pixels)
+    command = [sys.executable, "-m", "deblur_jax", "restore", f"{tmp_path}/a-large.png", f"{tmp_path}/b-small.png"]
+    command += ["-o", str(tmp_path / "disk/out"), "--model", str(whole_model)]
+    run = f"{shlex.join(command)}; code=$?; ls -A {tmp_path}/disk/out; exit $code"
+    script = f"mount -t tmpfs -o size=1m none {tmp_path}/disk && {run}"
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "a-large.png: cannot be written: No space left on device" in done.stderr
+    assert done.stdout.splitlines()[-1] == "b-small.png"

@@ -117,7 +117,14 @@ def test_a_mask_restores_there_alone(restorer, picture):
 def test_a_denoiser_stands_in_front(restorer, picture):
     ours = restorer()
     noisy = np.clip(picture + 0.03 * np.random.default_rng(0).normal(size=picture.shape), 0, 1).astype(np.float32)
-    ours.engine = type("Same", (), {"facts": ours.facts, "batch": 1, "tiling": ours.engine.tiling, "__call__": lambda _, x: x})()
+
+    class Same:
+        facts, batch, tiling = ours.engine.facts, 1, ours.engine.tiling
+
+        def __call__(self, frames):
+            return frames
+
+    ours.engine = Same()
     np.testing.assert_allclose(ours.restore(noisy), noisy, atol=1e-6)
     cleaned = ours.restore(noisy, denoise="bilateral")
     assert np.square(cleaned - picture).mean() < 0.7 * np.square(noisy - picture).mean()
@@ -170,6 +177,6 @@ def test_what_cannot_be_restored(restorer, picture, options, message):
 def test_engines_and_devices_that_are_not_there(nano):
     loaded = weights.load(nano())
     for options in ({"engine": "torch"}, {"precision": "int3"}, {"device": "npu"}, {"device": "cpu:99"}):
-        with pytest.raises(UserError, match="no engine|precision must be|no device is called"):
+        with pytest.raises(UserError, match=r"no engine|precision must be|no device is called"):
             Restorer(loaded, **options)
     assert Restorer(loaded, device="cpu:1").engine.batch == 1
