@@ -26,6 +26,7 @@ def base() -> Config:
             "batch": 16,  # pictures a step, of all devices together
             "at_once": 0,  # pictures a step may hold together; more are accumulated. 0: all
             "dtype": "bfloat16",  # of the computation; parameters, optimiser and losses are float32
+            "remat": False,  # compute activations anew in the backward pass: less memory, more time
             "crop": ((0, 256),),  # (from step, side)
             "data": {
                 "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips

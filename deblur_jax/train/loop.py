@@ -18,10 +18,10 @@ from jax.experimental import multihost_utils
 
 from deblur_jax import __version__, weights
 from deblur_jax.errors import UserError
-from deblur_jax.models import facts, zoo
+from deblur_jax.models import zoo
 from deblur_jax.pipeline.loader import feed
 from deblur_jax.restore.images import encode_image, write_whole
-from deblur_jax.train import data
+from deblur_jax.train import data, peak
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step as steps
 from deblur_jax.train.checkpoint import Checkpoints
@@ -98,7 +98,7 @@ def network(config: Config) -> tuple[nn.Module, Any]:
         entry = entry.varied(**config.variant)
     except TypeError as error:
         raise UserError(f"config.variant: {error}") from None
-    module = entry.training(dtype=jnp.dtype(config.dtype).type)
+    module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
     if not config.start_from:
         return module, None
     found = weights.resolve(config.start_from)
@@ -139,6 +139,7 @@ class _Trainer:
         best = workdir / "best.safetensors"
         self.best = weights.load(best).card["scores"]["psnr"] if best.is_file() else -math.inf
         self.waited = self.saving = 0.0
+        self.peak = peak.operations_per_second(mesh, config.dtype)
         self.last_report, self.began = (start, time.perf_counter()), time.perf_counter()
 
     def train(self, batches: Iterator, checkpoints: Checkpoints, stop: _Stop, *, profile: bool) -> int:
@@ -212,12 +213,12 @@ class _Trainer:
         self.last_report = (at, now)
         rate = (at - before) * self.config.batch / max(now - then, 1e-9)
         side = next(side for start, side in reversed(self.config.crop) if start < at)
-        # Forward and backward are three times the forward pass, a multiply-accumulate is two operations.
-        operations = 6e3 * facts.read()[self.config.network].kmac_per_pixel * side * side
+        speed = rate * steps.operations(self.config, side)
         total = now - self.began
         return {
             "images_per_s": rate,
-            "tflops": rate * operations / 1e12,
+            "tflops": speed / 1e12,
+            "utilisation": speed / self.peak,
             "input_wait": self.waited / total,
             "goodput": 1.0 - (self.waited + self.saving) / total,
         }

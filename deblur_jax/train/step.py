@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from deblur_jax import metrics
 from deblur_jax.blur.synthesis import Recipe, synthesise
 from deblur_jax.losses import objective
-from deblur_jax.models import layers
+from deblur_jax.models import facts, layers, zoo
 from deblur_jax.pipeline.loader import to_float
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train.config import Config
@@ -97,7 +97,22 @@ def train_step(
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, state)
         return kept._replace(step=state.step + 1), {**named, "gradient": norm, "finite": finite}
 
-    return jax.jit(step, donate_argnums=0)
+    # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.
+    cpu = config.remat and mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"} if cpu else None
+    return jax.jit(step, donate_argnums=0, compiler_options=options)
+
+
+def operations(config: Config, side: int) -> float:
+    """Of a step with one picture: forward and backward are three times the forward pass (what remat computes anew
+    is not counted), a multiply-accumulate is two operations."""
+    entry = zoo.get(config.network)
+    if not config.variant:
+        return 6e3 * facts.read()[config.network].kmac_per_pixel * side * side
+    module, corner = entry.varied(**config.variant).deployed(), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), corner)
+    macs = facts.count_macs(jax.make_jaxpr(module.apply)(variables, corner))
+    return 6.0 * macs * side * side / 64**2
 
 
 def pairs(

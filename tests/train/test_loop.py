@@ -47,7 +47,7 @@ def test_what_a_run_leaves(uninterrupted):
     found = lines(uninterrupted)
     assert [line["step"] for line in found if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in found if "val/psnr" in line] == [3, 6]
-    for name in ("l1", "ssim", "gradient", "images_per_s", "tflops", "input_wait", "goodput"):
+    for name in ("l1", "ssim", "gradient", "images_per_s", "tflops", "utilisation", "input_wait", "goodput"):
         assert np.isfinite(found[0][name])
     assert (uninterrupted / "val.png").exists()
     assert list((uninterrupted / "tensorboard").iterdir())
