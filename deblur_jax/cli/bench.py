@@ -67,6 +67,8 @@ def _pipeline(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     # Or JAX takes three quarters of a GPU's memory before PyTorch comes.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # PyTorch's threads would otherwise spin while they wait, ten times as long where other programs use the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import jax
 
     from deblur_jax.bench import train

@@ -32,7 +32,7 @@ def base() -> Config:
                 "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips
                 "weights": (),  # of the folders; (): by their sizes
                 "val": (),  # (): the split val of those of train, or a tenth of their photographs
-                "frames": 1,  # neighbouring frames a picture
+                "frames": 1,  # neighbouring ones, whose mean is the blurred picture: the recipe's kind "frames"
                 "max_side": 0,  # photographs are reduced to this first; 0: never
                 "threads": 4,
                 "workers": 0,
@@ -93,8 +93,8 @@ def complete(config: Config) -> Config:
         raise UserError("config.steps and config.batch must be at least 1")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
         raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
-    if config.data.frames != 1:
-        raise UserError("config.data.frames: no network takes neighbouring frames yet; it must be 1")
+    if config.data.frames < 1 or config.data.frames % 2 == 0:
+        raise UserError(f"config.data.frames must be odd, so that there is a middle one, not {config.data.frames}")
     if not 0 <= config.ema < 1:
         raise UserError(f"config.ema must be from 0 and below 1, not {config.ema}")
     if config.dtype not in ("float32", "bfloat16"):

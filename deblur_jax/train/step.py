@@ -125,9 +125,14 @@ def pairs(
 
     sharp = to_float(batch["sharp"])
     given = to_float(batch["blur"]) if "blur" in batch else None
+    frames = None
+    if sharp.ndim == 5:  # neighbouring frames; the middle one is what it is about
+        middle = sharp.shape[1] // 2
+        frames, sharp = sharp, sharp[:, middle]
+        given = None if given is None else given[:, middle]
     if given is not None and "paired" not in batch:
         return shared(given), shared(sharp)
-    made = synthesise(key, sharp, recipe=recipe, recorded=recorded)
+    made = synthesise(key, sharp, recipe=recipe, recorded=recorded, frames=frames)
     if given is None:
         return shared(made.blur), shared(made.sharp)
     m = recipe.margin

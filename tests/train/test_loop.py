@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -127,6 +128,55 @@ def command(config, workdir):
         "    made.crop = tuple(map(tuple, made.crop))\n    made.data.train = tuple(made.data.train)\n    return made\n"
     )
     return [sys.executable, "-m", "deblur_jax", "train", "--config", str(path), "--workdir", str(workdir)]
+
+
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
+def test_a_disk_that_fills_during_a_save(tiny, tmp_path):
+    """A file system of sixteen megabytes that somebody fills before the second save and empties before the last."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    config = tiny(steps=8, checkpoint={"every": 2, "keep": 4})
+    arguments = [*command(config, tmp_path / "run")[3:-1], str(disk / "run")]
+    (tmp_path / "program.py").write_text(f"""
+import pathlib, sys
+from deblur_jax.cli import main
+from deblur_jax.train.checkpoint import Checkpoints
+save, taken = Checkpoints.save, pathlib.Path({str(disk / "taken")!r})
+def save_on_it(self, step, *rest):
+    if step == 4:
+        self.wait()
+        try: taken.write_bytes(bytes(32_000_000))
+        except OSError: pass
+    if step == 8:
+        taken.unlink()
+    save(self, step, *rest)
+Checkpoints.save = save_on_it
+sys.exit(main({arguments!r}))
+""")
+    script = (
+        f"mount -t tmpfs -o size=16m none {disk} && {{ {shlex.quote(sys.executable)} {tmp_path / 'program.py'}; "
+        f"code=$?; cp -r {disk}/run {tmp_path}/kept; exit $code; }}"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == loop.DONE, done.stderr
+    assert "NOT saved" in done.stderr
+    kept = tmp_path / "kept"
+    whole = {path.name for path in (kept / "checkpoints").iterdir() if path.name.isdigit()}
+    assert {"2", "8"} <= whole
+    assert not {"4", "6"} & whole
+    assert lines(kept)[-1]["step"] == 8
+    # The one from before the trouble is whole: taken up from there, the run ends in the same place.
+    shutil.rmtree(kept / "checkpoints" / "8")
+    final = params(kept)
+    assert loop.run(tiny(steps=8), kept) == loop.DONE
+    equal(params(kept), final, 1e-6)
+
+
+def test_a_profile_is_left(tiny, tmp_path):
+    config = tiny(steps=4)
+    assert loop.run(config, tmp_path, profile=True) == loop.DONE
+    traces = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".xplane.pb") and path.stat().st_size > 1000 for path in traces)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deblur_jax.blur.clips import average_frames
 from deblur_jax.blur.synthesis import Recipe
 from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
@@ -151,3 +152,16 @@ def test_the_peak_is_measured_once_for_the_devices():
     assert 1e8 < measured < 1e16
     assert peak.operations_per_second(alone, "float32") == measured
     assert peak.operations_per_second(both, "float32") != measured
+
+
+def test_averaged_frames_are_the_blurred_picture():
+    """With a plain camera: the mean of the frames' light, and the middle frame."""
+    plain = {"margin": 4, "saturated": 0.0, "noisy": 0.0, "compressed": 0.0, "exposure": (1.0, 1.0)}
+    plain |= {"white_balance": (1.0, 1.0), "contrast": (0.0, 0.0), "other_gamma": 0.0, "grey": 0.0, "flat": 0.0}
+    frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24, 3), np.uint8))
+    recipe = Recipe(shares=(("frames", 1.0),), **plain)
+    blur, sharp = steps.pairs(jax.random.key(0), {"sharp": frames}, recipe=recipe, recorded=None, mesh=meshes.make(1))
+    inner = frames[:, :, 4:20, 4:20] / 255.0
+    np.testing.assert_allclose(sharp, inner[:, 1], atol=0.51 / 255)
+    means = jax.vmap(lambda clip: average_frames(clip, between=0))(inner)
+    np.testing.assert_allclose(blur, means, atol=0.51 / 255)
