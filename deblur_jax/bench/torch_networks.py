@@ -120,13 +120,15 @@ class Nano(nn.Module):
         return x
 
 
-def build(config: Any, params: Mapping, device: str) -> nn.Module:
+def build(config: MultiScaleConfig | NanoConfig, params: Mapping, device: str) -> Any:
     """The network of a config with our parameters, in channels_last."""
+    network: Any
     if isinstance(config, MultiScaleConfig):
-        network, shuffled = MultiScale(config), {f"scale{s}_up": 2 for s in range(1, config.scales)}
+        network, packed = MultiScale(config), 1
+        shuffled = {f"scale{s}_up": 2 for s in range(1, config.scales)}
     else:
-        network, shuffled = Nano(config), {f"up{level}_in": 2 for level in range(len(config.up_blocks))}
-        shuffled["tail"] = config.unshuffle
+        network, packed = Nano(config), config.unshuffle
+        shuffled = {"tail": packed, **{f"up{level}_in": 2 for level in range(len(config.up_blocks))}}
     state = {}
     for path, value in flatten_dict(dict(params), sep="/").items():
         layer, kind = path.rsplit("/", 1)
@@ -137,8 +139,7 @@ def build(config: Any, params: Mapping, device: str) -> nn.Module:
         if factor := shuffled.get(layer):
             value = np.moveaxis(value.reshape(factor, factor, -1, *value.shape[1:]), 2, 0).reshape(value.shape)
         if layer == "head" and kind in ("kernel", "point", "expand"):
-            factor = config.unshuffle
-            parts = value.reshape(len(value), factor, factor, -1, *value.shape[2:])
+            parts = value.reshape(len(value), packed, packed, -1, *value.shape[2:])
             value = np.moveaxis(parts, 3, 1).reshape(value.shape)
         name = f"{layer.replace('/', '.')}.{'weight' if kind == 'kernel' else kind}"
         state[name] = torch.from_numpy(np.array(value))
@@ -149,7 +150,7 @@ def build(config: Any, params: Mapping, device: str) -> nn.Module:
 def objective(network: Callable, blur: torch.Tensor, sharp: torch.Tensor, ssim_weight: float) -> torch.Tensor:
     """As `losses.objective`: L1 and SSIM over all scales."""
     estimates = network(blur)
-    total = 0.0
+    total: Any = 0.0
     for s, estimate in enumerate(estimates):
         target = F.avg_pool2d(sharp, 2**s) if s else sharp
         with torch.autocast(blur.device.type, enabled=False):
@@ -207,6 +208,6 @@ class Step:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self._parameters, self._config.optim.clip)
         self._optimiser.step()
-        torch._foreach_lerp_(self._mean, self._parameters, 1.0 - self._config.ema)
+        torch._foreach_lerp_(self._mean, self._parameters, 1.0 - self._config.ema)  # pyright: ignore
         if self._device.type == "cuda":
             torch.cuda.synchronize()

@@ -12,6 +12,7 @@ import numpy as np
 
 from deblur_jax.blur.synthesis import Recipe
 from deblur_jax.errors import UserError
+from deblur_jax.files import local
 from deblur_jax.pipeline import poses, trees
 from deblur_jax.pipeline.loader import Loader, LoaderConfig
 from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source
@@ -32,10 +33,10 @@ def sources(config: Config) -> tuple[list[Source], list[Source]]:
         if data.val:
             train.append(open_source(folder, frames=data.frames))
         else:
-            ours, theirs = _split(Path(folder), data.frames)
+            ours, theirs = _split(local(folder), data.frames)
             train.append(ours)
             val.append(theirs)
-    return train, [_validation(Path(folder), data.frames) for folder in data.val] if data.val else val
+    return train, [_validation(local(folder), data.frames) for folder in data.val] if data.val else val
 
 
 def _validation(folder: Path, frames: int) -> Source:

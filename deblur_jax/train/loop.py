@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from deblur_jax import __version__, weights
 from deblur_jax.errors import UserError
+from deblur_jax.files import local
 from deblur_jax.models import zoo
 from deblur_jax.pipeline.loader import feed
 from deblur_jax.restore.images import encode_image, write_whole
@@ -104,7 +105,7 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
     if not config.start_from:
         return module, None
-    found = weights.resolve(config.start_from)
+    found = weights.resolve(str(local(config.start_from)))
     wanted = config.network, config.variant.to_dict()
     if (found.network, found.variant) != wanted or found.merged:
         form = " with its branches merged, which cannot be trained further" if found.merged else ""
