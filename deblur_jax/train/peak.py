@@ -15,7 +15,7 @@ _ROUNDS = 5
 def operations_per_second(mesh: Mesh, dtype: str) -> float:
     """Of all devices together, each multiplying large square matrices of its own: the best of a few rounds.
 
-    Measured on all at once, because devices forced on one CPU share its cores. Takes a tenth of a second or two.
+    Measured on all at once, because devices forced on one CPU share its cores. With compiling it takes about a second.
     """
     on_cpu = mesh.devices.flat[0].platform == "cpu"
     side, products = (1024, 1) if on_cpu else (8192, 10)
