@@ -131,6 +131,7 @@ def command(config, workdir):
     return [sys.executable, "-m", "deblur_jax", "train", "--config", str(path), "--workdir", str(workdir)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
 def test_a_disk_that_fills_during_a_save(tiny, tmp_path):
     """A file system of sixteen megabytes that somebody fills before the second save and empties before the last."""
@@ -173,6 +174,7 @@ sys.exit(main({arguments!r}))
     equal(params(kept), final, 1e-6)
 
 
+@pytest.mark.slow
 def test_a_profile_is_left(tiny, tmp_path):
     config = tiny(steps=4)
     assert loop.run(config, tmp_path, profile=True) == loop.DONE
