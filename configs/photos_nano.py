@@ -40,7 +40,11 @@ def get_config():
         "jpeg_quality": (70.0, 98.0),
     }
     config.loss.ssim = 0.05
-    config.optim.lr = 5e-4  # 1e-3 ends in a network that returns its input
+    config.variant = {"branches": False}  # merged from the start: Muon has no need of the branches
+    config.optim.name = "muon"
+    config.optim.lr = 3e-3
+    config.optim.warmup = 300
+    config.optim.weight_decay = 1e-2
     config.val.every = 1000
     config.val.count = 48
     config.val.side = 128

@@ -1,10 +1,18 @@
-"""How files are written: whole or not at all."""
+"""How files are written: whole or not at all; and where they may be."""
 
 import os
 import tempfile
 from pathlib import Path
 
 from deblur_jax.errors import UserError
+
+
+def local(path: str | Path) -> Path:
+    """The path, unless it is an address, of which `Path` would silently make a folder called `gs:`."""
+    if "://" in str(path):
+        scheme = str(path).partition("://")[0]
+        raise UserError(f"{path}: object stores are not supported yet; mount it as a folder (not {scheme}://)")
+    return Path(path)
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -25,7 +25,7 @@ Range = tuple[float, float]
 
 _MOVING = ("line", "shake", "recorded", "layers")
 _OPTICAL = ("defocus", "aperture", "gaussian", "anisotropic", "turbulence")
-KINDS = ("sharp", *_MOVING, *_OPTICAL)
+KINDS = ("sharp", *_MOVING, *_OPTICAL, "frames")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,17 +97,21 @@ def synthesise(
     *,
     recipe: Recipe,
     recorded: Float[Array, "m v 3"] | None = None,
+    frames: Float[Array, "b n H W 3"] | None = None,
 ) -> Pairs:
     """Blurred pictures and their sharp partners, both seen by the same camera.
 
     `recorded` are windows of real camera motion of `recipe.views` each, needed if the recipe has a share of them. The
-    layers of a dynamic scene come from the next picture of the batch.
+    layers of a dynamic scene come from the next picture of the batch. `frames` are the pictures and their neighbours in
+    a clip, needed for the kind "frames": their mean in linear light is the blurred picture.
     """
     if recipe.has("recorded"):
         if recorded is None:
             raise ValueError("the recipe has a share of recorded motion, but none was given")
         if recorded.shape[1] != recipe.views:
             raise ValueError(f"recorded motion has {recorded.shape[1]} views, the recipe {recipe.views}")
+    if recipe.has("frames") and frames is None:
+        raise ValueError("the recipe has a share of averaged frames, but none were given")
     count, (height, width) = len(pictures), pictures.shape[1:3]
     if min(height, width) <= 2 * recipe.margin:
         raise ValueError(f"nothing is left of {width}x{height} pixels without a margin of {recipe.margin}")
@@ -120,6 +124,10 @@ def synthesise(
     light = highlights(light, peak=encoding.peak)
     each = functools.partial(_moved, recipe=recipe, recorded=recorded)
     blurred, unmoved = jax.vmap(each)(jax.random.split(scene, count), light, jnp.roll(light, -1, 0), kinds)
+    if frames is not None and recipe.has("frames"):
+        brightened = jax.vmap(functools.partial(highlights, peak=encoding.peak), 1, 1)(srgb_to_linear(frames))
+        mean = brightened.mean(1)
+        blurred = jnp.where((kinds == KINDS.index("frames"))[:, None, None, None], mean, blurred)
     if recipe.has(*_OPTICAL):
         kernels = jax.vmap(functools.partial(_kernel, recipe=recipe))(jax.random.split(optics, count), kinds)
         blurred = convolve_fft(blurred, kernels)

@@ -1,6 +1,10 @@
 """Measure speed on this machine: what is compared runs side by side."""
 
 import argparse
+import json
+import os
+import shlex
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,15 +19,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = kinds.add_parser("pipeline", help="pairs a second from files, against PyTorch's DataLoader")
     kind.add_argument("--workers", type=int, default=2, help="threads of ours, processes of theirs (2)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
+    kind = kinds.add_parser("train", help="the whole training step against PyTorch's, eager and compiled")
+    kind.add_argument("--networks", nargs="+", metavar="NAME", help="of nano small medium large (all)")
+    kind.add_argument("--batch", type=int, help="pictures (32; on a CPU 2)")
+    kind.add_argument("--side", type=int, help="of the crops, in pixels (256; on a CPU 128)")
+    kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
+    kind.add_argument("--record", action="store_true", help="keep it in export/benchmarks/; not of a CPU")
 
 
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
     for name in ("batch", "side", "rounds", "workers"):
-        if getattr(options, name, 2) < (2 if name == "rounds" else 1):
-            raise UserError(f"--{name} must be larger, not {getattr(options, name)}")
-    return _synthesis(options) if options.kind == "synthesis" else _pipeline(options)
+        given = getattr(options, name, None)
+        if given is not None and given < (2 if name == "rounds" else 1):
+            raise UserError(f"--{name} must be larger, not {given}")
+    return {"synthesis": _synthesis, "pipeline": _pipeline, "train": _train}[options.kind](options)
 
 
 def _synthesis(options: argparse.Namespace) -> int:
@@ -50,4 +61,53 @@ def _pipeline(options: argparse.Namespace) -> int:
     for kind in pipeline.FORMATS:
         ours, theirs = (1.0 / seconds[kind, reader] for reader in ("deblur_jax", "torch"))
         print(f"{kind:6} {ours:12.1f} {theirs:12.1f} {ours / theirs:8.2f}")
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    # Or JAX takes three quarters of a GPU's memory before PyTorch comes.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    # PyTorch's threads would otherwise spin while they wait, ten times as long where other programs use the cores too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import jax
+
+    from deblur_jax.bench import train
+    from deblur_jax.errors import UserError
+
+    device, cpu = jax.devices()[0].device_kind, jax.default_backend() == "cpu"
+    folder = Path("export")
+    if options.record and cpu:
+        raise UserError("--record: records are kept of GPUs and TPUs only, this is a CPU")
+    if options.record and not folder.is_dir():
+        raise UserError("--record writes into export/ of the repository, which is not here")
+    batch, side = options.batch or (2 if cpu else 32), options.side or (128 if cpu else 256)
+    if side % 16 or side < 48:
+        raise UserError(f"--side must be a multiple of 16 and at least 48, not {side}")
+    print(
+        f"{batch} x {side}x{side}, {train.dtype_here()}, {device}, which multiplies matrices at "
+        f"{train.peak_here() / 1e12:.3g} TFLOP/s; a step is forward, backward and update; median and quartiles"
+    )
+    print(f"{'':7} {'':16} {'step':32} {'ratio':>6} {'images/s':>9} {'of peak':>8} {'memory':>10}", flush=True)
+    found, ours = [], 1.0
+    for row in train.compare(options.networks or train.NETWORKS, batch=batch, side=side, rounds=options.rounds):
+        found.append(row)
+        if row.timing is None:
+            print(f"{row.network:7} {row.work:16} {row.note}", flush=True)
+            continue
+        ours = row.timing.median if row.work == train.OURS else ours
+        memory = "-" if row.memory is None else f"{row.memory / 1e6:.0f} MB"
+        print(
+            f"{row.network:7} {row.work:16} {row.timing!s:32} {row.timing.median / ours:6.2f} {row.images_per_s:9.2f} "
+            f"{row.utilisation:8.1%} {memory:>10}",
+            flush=True,
+        )
+    if options.record:
+        from deblur_jax.files import write_whole
+
+        path = folder / "benchmarks" / f"train-{device.replace(' ', '-')}.json"
+        path.parent.mkdir(exist_ok=True)
+        command = shlex.join(["deblur", *sys.argv[1:]])
+        kept = train.record(found, command=command, batch=batch, side=side, rounds=options.rounds)
+        write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
+        print(f"kept in {path}")
     return 0

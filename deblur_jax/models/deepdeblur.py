@@ -38,6 +38,7 @@ class DeepDeblurConfig:
 class DeepDeblur(nn.Module):
     config: DeepDeblurConfig
     dtype: layers.Dtype = jnp.float32
+    remat: bool = False  # less memory in training, more time: see `layers.in_turn`
 
     def __call__(
         self, blurred: Float[Array, "b h w 3"], *, train: bool = False
@@ -56,8 +57,11 @@ class DeepDeblur(nn.Module):
         x = pictures[-1] - _RANGE / 2
         for s in reversed(range(c.scales)):
             x = layers.Conv(c.features, name=f"scale{s}_head", **conv)(x)
-            for b in range(c.blocks):
-                x = layers.ResidualBlock(c.features, name=f"scale{s}_block{b}", **conv)(x)
+
+            def block(_: nn.Module, b: int, x: Array, s: int = s) -> Array:
+                return layers.ResidualBlock(c.features, name=f"scale{s}_block{b}", **conv)(x)
+
+            x = layers.in_turn(self, block, c.blocks, x, remat=self.remat)
             x = layers.Conv(3, name=f"scale{s}_tail", **conv)(x)
             estimates.insert(0, x.astype(jnp.float32) + _RANGE / 2)
             if s > 0:

@@ -5,6 +5,8 @@ there is no switch to set.
 """
 
 import functools
+import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -19,6 +21,7 @@ __all__ = [
     "crop",
     "depth_to_space",
     "depthwise",
+    "in_turn",
     "pad_to_multiple",
     "pointwise",
     "pyramid",
@@ -155,6 +158,29 @@ class ResidualBlock(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         y = nn.relu(Conv(self.features, self.size, dtype=self.dtype, name="conv1")(x))
         return x + Conv(self.features, self.size, gain=0.01, dtype=self.dtype, name="conv2")(y)
+
+
+def in_turn(
+    parent: nn.Module, block: Callable[[nn.Module, int, Array], Array], count: int, x: Array, *, remat: bool
+) -> Array:
+    """Blocks 0 to count - 1 of the parent, one after the other.
+
+    With `remat` the backward pass holds what goes into every few of them and computes what is between anew: about
+    one more forward pass. Held at once are count / few inputs and the two activations a block of the few at hand,
+    fewest at few = sqrt(count / 2).
+    """
+    few = max(1, round(math.sqrt(count / 2)))
+
+    def some(parent: nn.Module, x: Array, start: int) -> Array:
+        for b in range(start, min(start + few, count)):
+            x = block(parent, b, x)
+        return x
+
+    if remat:
+        some = nn.remat(some, static_argnums=2)
+    for start in range(0, count, few):
+        x = some(parent, x, start)
+    return x
 
 
 class RepConv(nn.Module):

@@ -77,6 +77,7 @@ class MultiScale(nn.Module):
 
     config: MultiScaleConfig
     dtype: layers.Dtype = jnp.float32  # of the computation; parameters and output are float32
+    remat: bool = False  # less memory in training, more time: see `layers.in_turn`
 
     @nn.compact
     def __call__(
@@ -104,8 +105,11 @@ class MultiScale(nn.Module):
             inputs.append(passed.astype(picture.dtype))
         conv = {"size": c.kernel_size, "dtype": self.dtype}
         features = layers.Conv(c.widths[s], name=f"{name}_head", **conv)(jnp.concatenate(inputs, -1))
-        for b in range(c.blocks[s]):
-            features = layers.ResidualBlock(c.widths[s], name=f"{name}_block{b}", **conv)(features)
+
+        def block(_: nn.Module, b: int, x: Array) -> Array:
+            return layers.ResidualBlock(c.widths[s], name=f"{name}_block{b}", **conv)(x)
+
+        features = layers.in_turn(self, block, c.blocks[s], features, remat=self.remat)
         tail = layers.Conv(3, name=f"{name}_tail", gain=1e-4, **conv)(features).astype(jnp.float32)
         return tail + (picture if c.global_residual else 0.5), features
 

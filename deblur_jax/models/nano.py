@@ -51,6 +51,7 @@ class NanoConfig:
 class Nano(nn.Module):
     config: NanoConfig
     dtype: layers.Dtype = jnp.float32  # of the computation; parameters and output are float32
+    remat: bool = False  # less memory in training, more time: see `layers.in_turn`
 
     @nn.compact
     def __call__(
@@ -76,9 +77,11 @@ class Nano(nn.Module):
 
     def _stack(self, name: str, blocks: int, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Each block is a convolution of rectified features; the rectified ones travel on its identity branch."""
-        for b in range(blocks):
-            x = self._conv(x.shape[-1], f"{name}_block{b}", nn.relu(x))
-        return x
+
+        def block(_: nn.Module, b: int, x: Array) -> Array:
+            return self._conv(x.shape[-1], f"{name}_block{b}", nn.relu(x))
+
+        return layers.in_turn(self, block, blocks, x, remat=self.remat)
 
     def _conv(self, features: int, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         kind = layers.RepConv if self.config.branches else layers.Conv

@@ -31,9 +31,9 @@ class Network:
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
 
-    def training(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
+    def training(self, *, dtype: layers.Dtype = jnp.float32, remat: bool = False) -> nn.Module:
         """The network as it is trained."""
-        return self.module(self.config, dtype=dtype)
+        return self.module(self.config, dtype=dtype, remat=remat)
 
     def deployed(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
         """The network as it is shipped and run; its parameters are `merge(trained parameters)`."""

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from deblur_jax.errors import UserError
+from deblur_jax.files import local
 from deblur_jax.pipeline import trees
 from deblur_jax.restore.images import read_bytes
 
@@ -39,7 +40,7 @@ class Source(Protocol):
 
 def open_source(folder: str | Path, *, split: str = "train", frames: int = 1) -> Source:
     """Whatever the folder holds: a prepared dataset, `blur/` and `sharp/`, photographs or clips."""
-    folder = Path(folder)
+    folder = local(folder)
     match trees.kind_of(folder):
         case "prepared":
             return Prepared(folder, split=split, frames=frames)

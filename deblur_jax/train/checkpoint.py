@@ -1,5 +1,6 @@
 """What is saved of a run: state, averaged weights and step, with the config and the version that made them."""
 
+import contextlib
 import shutil
 import sys
 from pathlib import Path
@@ -22,20 +23,24 @@ class Checkpoints:
 
     def __init__(self, workdir: Path, config: Config):
         self._config = config
+        self._folder = (workdir / "checkpoints").resolve()
+        self._manager = self._opened()
+
+    def _opened(self) -> ocp.CheckpointManager:
         policy = _managers.AnyPreservationPolicy(
             [
-                _managers.LatestN(max(1, config.checkpoint.keep)),
+                _managers.LatestN(max(1, self._config.checkpoint.keep)),
                 _managers.BestN(get_metric_fn=lambda metrics: metrics["psnr"], n=1),
             ]
         )
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=True)
-        self._folder = (workdir / "checkpoints").resolve()
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        return ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: State, scores: dict[str, float]) -> None:
         """Returns at once. What goes wrong with a save is said, and training goes on: the one before is whole."""
         about = {"config": self._config.to_dict(), "version": __version__, "step": step, "scores": scores}
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_plain(about)))
+        self.wait()  # its failure is the last one's
         try:
             self._manager.save(step, args=items, metrics=scores or {"psnr": float("-inf")}, force=True)
         except (OSError, ValueError) as error:
@@ -54,6 +59,11 @@ class Checkpoints:
     def _complain(self, step: int | None, error: Exception) -> None:
         which = "the last checkpoint" if step is None else f"the checkpoint of step {step}"
         print(f"deblur train: {which} was NOT saved: {str(error).splitlines()[0]}", file=sys.stderr, flush=True)
+        # This manager would raise the same error at every later save.
+        with contextlib.suppress(OSError, ValueError):
+            self._manager.close()
+        with contextlib.suppress(OSError, ValueError):
+            self._manager = self._opened()
 
     def restore(self, fresh: State) -> tuple[State, int] | None:
         """The latest that can be read, laid out like `fresh`; None where there is none."""

@@ -26,12 +26,13 @@ def base() -> Config:
             "batch": 16,  # pictures a step, of all devices together
             "at_once": 0,  # pictures a step may hold together; more are accumulated. 0: all
             "dtype": "bfloat16",  # of the computation; parameters, optimiser and losses are float32
+            "remat": False,  # compute activations anew in the backward pass: less memory, more time
             "crop": ((0, 256),),  # (from step, side)
             "data": {
                 "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips
                 "weights": (),  # of the folders; (): by their sizes
                 "val": (),  # (): the split val of those of train, or a tenth of their photographs
-                "frames": 1,  # neighbouring frames a picture
+                "frames": 1,  # neighbouring ones, whose mean is the blurred picture: the recipe's kind "frames"
                 "max_side": 0,  # photographs are reduced to this first; 0: never
                 "threads": 4,
                 "workers": 0,
@@ -44,6 +45,7 @@ def base() -> Config:
             },
             "loss": {"l1": 1.0, "ssim": 0.1, "mse": 0.0, "charbonnier": 0.0, "frequency": 0.0, "edge": 0.0},
             "optim": {
+                "name": "adamw",  # or "muon": fewer steps for small networks, each a little longer
                 "lr": 5e-4,
                 "warmup": 1000,
                 "final": 1e-6,  # where the cosine ends
@@ -93,10 +95,12 @@ def complete(config: Config) -> Config:
         raise UserError("config.steps and config.batch must be at least 1")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
         raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
-    if config.data.frames != 1:
-        raise UserError("config.data.frames: no network takes neighbouring frames yet; it must be 1")
+    if config.data.frames < 1 or config.data.frames % 2 == 0:
+        raise UserError(f"config.data.frames must be odd, so that there is a middle one, not {config.data.frames}")
     if not 0 <= config.ema < 1:
         raise UserError(f"config.ema must be from 0 and below 1, not {config.ema}")
+    if config.optim.name not in ("adamw", "muon"):
+        raise UserError(f"config.optim.name must be adamw or muon, not {config.optim.name}")
     if config.dtype not in ("float32", "bfloat16"):
         raise UserError(f"config.dtype must be float32 or bfloat16, not {config.dtype}")
     return config

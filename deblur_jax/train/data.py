@@ -13,10 +13,10 @@ import numpy as np
 
 from deblur_jax.blur.synthesis import Recipe, synthesise
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import local, write_whole
 from deblur_jax.pipeline import poses, trees
 from deblur_jax.pipeline.loader import Loader, LoaderConfig, to_float
-from deblur_jax.pipeline.sources import Folder, Source, open_source
+from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source
 from deblur_jax.restore.images import encode_image
 from deblur_jax.train import step
 from deblur_jax.train.config import Config
@@ -35,10 +35,10 @@ def sources(config: Config) -> tuple[list[Source], list[Source]]:
         if data.val:
             train.append(open_source(folder, frames=data.frames))
         else:
-            ours, theirs = _split(Path(folder), data.frames)
+            ours, theirs = _split(local(folder), data.frames)
             train.append(ours)
             val.append(theirs)
-    return train, [_validation(Path(folder), data.frames) for folder in data.val] if data.val else val
+    return train, [_validation(local(folder), data.frames) for folder in data.val] if data.val else val
 
 
 def _validation(folder: Path, frames: int) -> Source:
@@ -62,13 +62,34 @@ def _split(folder: Path, frames: int) -> tuple[Source, Source]:
                 )
             return Folder(ours, frames=frames), Folder(theirs, frames=frames)
     elif kind == "clips":
-        raise UserError(f"{folder}: clips need others for validation: --config.data.val=FOLDER")
+        splits = trees.clips(folder)
+        if not splits.get("val"):
+            ours, theirs = _clips_apart(splits.get("train", []), folder)
+            return Clips(ours, frames=frames), Clips(theirs, frames=frames)
     return open_source(folder, frames=frames), open_source(folder, split="val", frames=frames)
 
 
+def _clips_apart(clips: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:
+    """Whole clips, for training and kept aside: at least one each."""
+    if len(clips) < 2:
+        raise UserError(f"{folder}: a single clip; validation needs another: --config.data.val=FOLDER")
+    in_order = sorted(clips, key=lambda clip: _place(_clip_name(clip, folder)))
+    count = sum(_is_kept_aside(_clip_name(clip, folder)) for clip in clips)
+    kept = set(in_order[: min(max(1, count), len(clips) - 1)])
+    return [clip for clip in clips if clip not in kept], [clip for clip in clips if clip in kept]
+
+
+def _clip_name(clip: Path, folder: Path) -> str:
+    return clip.relative_to(folder).with_suffix("").as_posix()
+
+
 def _is_kept_aside(sequence: str) -> bool:
-    """By the name alone, so that it is the same wherever and whenever it is asked."""
-    return int.from_bytes(hashlib.sha256(sequence.encode()).digest()[:4], "big") < _KEPT_ASIDE * 2**32
+    return _place(sequence) < _KEPT_ASIDE
+
+
+def _place(name: str) -> float:
+    """From 0 to 1, by the name alone, so that it is the same wherever and whenever it is asked."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def recipe(config: Config) -> Recipe:
@@ -78,9 +99,15 @@ def recipe(config: Config) -> Recipe:
         raise UserError(f"config.blur.recipe.{unknown[0]}: no such field; there are {', '.join(sorted(known))}")
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     try:
-        return Recipe(**given)
+        made = Recipe(**given)
     except (ValueError, TypeError) as error:
         raise UserError(f"config.blur.recipe: {error}") from None
+    if made.has("frames") != (config.data.frames > 1):
+        raise UserError(
+            "neighbouring frames are averaged where config.data.frames is above 1 and config.blur.recipe.shares has "
+            f"the kind 'frames': here it is {config.data.frames}, and shares {made.shares}"
+        )
+    return made
 
 
 def recorded(config: Config, made: Recipe) -> np.ndarray | None:

@@ -1,13 +1,18 @@
 """What people watch: one JSON line per report, TensorBoard events, a line on the terminal."""
 
+import contextlib
+import errno
 import json
+import os
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Log:
@@ -23,16 +28,23 @@ class Log:
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         kept = [line for line in lines if _step(line) <= start]
         self._path.write_text("".join(f"{line}\n" for line in kept))
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start + 1 if start else None)
+        (workdir / "tensorboard").mkdir(exist_ok=True)
+        # Written here and now: the usual writer's thread dies of a full disk, and training would wait for it for ever.
+        self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
+        if start:
+            self._event(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what came after
 
     def report(self, step: int, numbers: dict[str, float], *, loud: bool = False) -> None:
         """`loud` is a line of its own, on any terminal or none."""
         if not self._writes:
             return
-        with self._path.open("a") as file:
-            file.write(json.dumps({"step": step, **{k: _short(v) for k, v in numbers.items()}}) + "\n")
-        for name, value in numbers.items():
-            self._events.add_scalar(name, value, step)
+        try:
+            self._line(json.dumps({"step": step, **{k: _short(v) for k, v in numbers.items()}}) + "\n")
+            for name, value in numbers.items():
+                self._event(step, summary=summary.scalar(name, value))
+            self._events.flush()
+        except OSError as error:
+            self.say(f"deblur train: step {step} was NOT logged: {error}")
         words = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
         line = f"step {step}/{self._steps}  {words}  {self._left(step)}"
         if loud:
@@ -42,7 +54,18 @@ class Log:
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if self._writes:
-            self._events.add_image(name, pixels, step, dataformats="HWC")
+            self._event(step, summary=summary.image(name, pixels, dataformats="HWC"))
+            self._events.flush()
+
+    def _line(self, line: str) -> None:
+        with self._path.open("ab", buffering=0) as file:
+            before = file.tell()
+            if file.write(line.encode()) < len(line):
+                file.truncate(before)  # of a disk that became full in the middle
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _event(self, step: int, **what: Any) -> None:
+        self._events.write_event(Event(wall_time=time.time(), step=step, **what))
 
     def say(self, words: str) -> None:
         if self._writes:
@@ -50,7 +73,8 @@ class Log:
 
     def close(self) -> None:
         if self._writes:
-            self._events.close()
+            with contextlib.suppress(OSError):  # a full disk, which was complained of
+                self._events.close()
 
     def _left(self, step: int) -> str:
         done = step - self._start

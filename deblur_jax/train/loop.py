@@ -18,10 +18,11 @@ from jax.experimental import multihost_utils
 
 from deblur_jax import __version__, weights
 from deblur_jax.errors import UserError
-from deblur_jax.models import facts, zoo
+from deblur_jax.files import local
+from deblur_jax.models import zoo
 from deblur_jax.pipeline.loader import feed
 from deblur_jax.restore.images import encode_image, write_whole
-from deblur_jax.train import data
+from deblur_jax.train import data, peak
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step as steps
 from deblur_jax.train.checkpoint import Checkpoints
@@ -84,7 +85,10 @@ def run(config: Config, workdir: Path, *, on_nan: str = "stop", profile: bool = 
         trainer.judged = data.validation(config, val, recipe, windows, mesh)
         trainer.judge = steps.judge(module, mesh)
         batches = feed(data.loader(config, train, recipe).batches(start), meshes.rows_of_batch(mesh))
-        return trainer.train(batches, checkpoints, stop, profile=profile)
+        try:
+            return trainer.train(batches, checkpoints, stop, profile=profile)
+        finally:
+            trainer.end_trace()
     finally:
         stop.restore()
         checkpoints.close()
@@ -98,10 +102,10 @@ def network(config: Config) -> tuple[nn.Module, Any]:
         entry = entry.varied(**config.variant)
     except TypeError as error:
         raise UserError(f"config.variant: {error}") from None
-    module = entry.training(dtype=jnp.dtype(config.dtype).type)
+    module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
     if not config.start_from:
         return module, None
-    found = weights.resolve(config.start_from)
+    found = weights.resolve(str(local(config.start_from)))
     wanted = config.network, config.variant.to_dict()
     if (found.network, found.variant) != wanted or found.merged:
         form = " with its branches merged, which cannot be trained further" if found.merged else ""
@@ -139,14 +143,19 @@ class _Trainer:
         best = workdir / "best.safetensors"
         self.best = weights.load(best).card["scores"]["psnr"] if best.is_file() else -math.inf
         self.waited = self.saving = 0.0
+        self.tracing = False
+        self.peak = peak.operations_per_second(mesh, config.dtype)
         self.last_report, self.began = (start, time.perf_counter()), time.perf_counter()
 
     def train(self, batches: Iterator, checkpoints: Checkpoints, stop: _Stop, *, profile: bool) -> int:
         config, code = self.config, DONE
-        traced = range(self.at + 10, self.at + 15) if profile else range(0)
+        # Five steps, not the first ones, which compile; of a short run the last ones.
+        first = max(self.at, min(self.at + 10, config.steps - 5))
+        traced = range(first, min(first + 5, config.steps)) if profile else range(0)
         while self.at < config.steps:
             if self.at == traced.start and traced:
                 jax.profiler.start_trace(str(self.workdir / "profile"))
+                self.tracing = True
             waiting = time.perf_counter()
             batch = next(batches)
             self.waited += time.perf_counter() - waiting
@@ -155,7 +164,7 @@ class _Trainer:
             self.pending.append((self.at, numbers, batch))
             if traced and self.at == traced.stop:
                 jax.block_until_ready(numbers)
-                jax.profiler.stop_trace()
+                self.end_trace()
             while len(self.pending) > _LAG and code == DONE:
                 code = self.look()
             stopping = stop.at(self.at)
@@ -177,8 +186,13 @@ class _Trainer:
                 checkpoints.wait()
                 self.log.say(f"stopped at step {self.at}; the same command goes on from there")
                 return RESUMABLE
-        self.export("final.safetensors", {})
-        return DONE
+        return DONE if self.export("final.safetensors", {}) else FAILED
+
+    def end_trace(self) -> None:
+        if self.tracing:
+            self.tracing = False
+            jax.profiler.stop_trace()
+            self.log.say(f"traced; open it with TensorBoard's profile plugin or Perfetto: {self.workdir / 'profile'}")
 
     def look(self) -> int:
         """At the numbers of the oldest step that nobody has looked at."""
@@ -212,12 +226,12 @@ class _Trainer:
         self.last_report = (at, now)
         rate = (at - before) * self.config.batch / max(now - then, 1e-9)
         side = next(side for start, side in reversed(self.config.crop) if start < at)
-        # Forward and backward are three times the forward pass, a multiply-accumulate is two operations.
-        operations = 6e3 * facts.read()[self.config.network].kmac_per_pixel * side * side
+        speed = rate * steps.operations(self.config, side)
         total = now - self.began
         return {
             "images_per_s": rate,
-            "tflops": rate * operations / 1e12,
+            "tflops": speed / 1e12,
+            "utilisation": speed / self.peak,
             "input_wait": self.waited / total,
             "goodput": 1.0 - (self.waited + self.saving) / total,
         }
@@ -236,15 +250,17 @@ class _Trainer:
         sheet = np.vstack([np.hstack(list(row)) for row in rows]) if count else None
         if sheet is not None and jax.process_index() == 0:
             pixels = np.rint(255 * np.clip(sheet, 0, 1)).astype(np.uint8)
-            self.log.picture(self.at, "val/blurred, restored, sharp", pixels)
-            write_whole(self.workdir / "val.png", encode_image(pixels, ".png"))
-        if scores["psnr"] > self.best:
+            try:
+                self.log.picture(self.at, "val/blurred, restored, sharp", pixels)
+                write_whole(self.workdir / "val.png", encode_image(pixels, ".png"))
+            except (OSError, UserError) as error:
+                self.log.say(f"deblur train: the pictures of step {self.at} were NOT saved: {error}")
+        if scores["psnr"] > self.best and self.export("best.safetensors", scores):
             self.best = scores["psnr"]
-            self.export("best.safetensors", scores)
         return scores
 
-    def export(self, name: str, scores: dict[str, float]) -> None:
-        """The averaged weights."""
+    def export(self, name: str, scores: dict[str, float]) -> bool:
+        """The averaged weights. Where they cannot be written that is said, and training goes on."""
         params = multihost_utils.process_allgather(self.state.ema, tiled=True)
         if jax.process_index() == 0:
             card = {
@@ -254,7 +270,14 @@ class _Trainer:
                 "scores": scores,
             }
             variant = self.config.variant.to_dict()
-            weights.save(self.workdir / name, network=self.config.network, variant=variant, params=params, card=card)
+            try:
+                weights.save(
+                    self.workdir / name, network=self.config.network, variant=variant, params=params, card=card
+                )
+            except UserError as error:
+                self.log.say(f"deblur train: the weights of step {self.at} were NOT saved: {error}")
+                return False
+        return True
 
 
 @jax.jit

@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
+from optax import contrib
 
 from deblur_jax import metrics
 from deblur_jax.blur.synthesis import Recipe, synthesise
 from deblur_jax.losses import objective
-from deblur_jax.models import layers
+from deblur_jax.models import facts, layers, zoo
 from deblur_jax.pipeline.loader import to_float
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train.config import Config
@@ -31,11 +32,26 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     o = config.optim
     rate = optax.warmup_cosine_decay_schedule(0.0, o.lr, min(o.warmup, config.steps - 1), config.steps, o.final)
     clip = optax.clip_by_global_norm(o.clip) if o.clip else optax.identity()
+
+    def kernels(params: Any) -> Any:
+        return jax.tree.map(lambda p: p.ndim > 1, params)
+
     # Kernels shrink, biases do not.
-    decay = optax.adamw(
-        rate, *o.betas, weight_decay=o.weight_decay, mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params)
+    if o.name == "adamw":
+        return optax.chain(clip, optax.adamw(rate, *o.betas, weight_decay=o.weight_decay, mask=kernels))
+    # A kernel is a matrix from what it sees to what it gives. Its update has the size that Adam's has (arXiv:2502.16982),
+    # so that one rate suits both; biases are Adam's.
+    as_matrix = contrib.MuonDimensionNumbers((0, 1, 2), (3,))
+    muon = contrib.muon(
+        rate,
+        weight_decay=o.weight_decay,
+        weight_decay_mask=kernels,
+        adam_b1=o.betas[0],
+        adam_b2=o.betas[1],
+        muon_weight_dimension_numbers=lambda params: jax.tree.map(lambda p: as_matrix if p.ndim == 4 else None, params),
+        consistent_rms=0.2,
     )
-    return optax.chain(clip, decay)
+    return optax.chain(clip, muon)
 
 
 def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> State:
@@ -97,7 +113,22 @@ def train_step(
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, state)
         return kept._replace(step=state.step + 1), {**named, "gradient": norm, "finite": finite}
 
-    return jax.jit(step, donate_argnums=0)
+    # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.
+    cpu = config.remat and mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"} if cpu else None
+    return jax.jit(step, donate_argnums=0, compiler_options=options)
+
+
+def operations(config: Config, side: int) -> float:
+    """Of a step with one picture: forward and backward are three times the forward pass (what remat computes anew
+    is not counted), a multiply-accumulate is two operations."""
+    entry = zoo.get(config.network)
+    if not config.variant:
+        return 6e3 * facts.read()[config.network].kmac_per_pixel * side * side
+    module, corner = entry.varied(**config.variant).deployed(), jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(module.init, jax.random.key(0), corner)
+    macs = facts.count_macs(jax.make_jaxpr(module.apply)(variables, corner))
+    return 6.0 * macs * side * side / 64**2
 
 
 def pairs(
@@ -110,9 +141,14 @@ def pairs(
 
     sharp = to_float(batch["sharp"])
     given = to_float(batch["blur"]) if "blur" in batch else None
+    frames = None
+    if sharp.ndim == 5:  # neighbouring frames; the middle one is what it is about
+        middle = sharp.shape[1] // 2
+        frames, sharp = sharp, sharp[:, middle]
+        given = None if given is None else given[:, middle]
     if given is not None and "paired" not in batch:
         return shared(given), shared(sharp)
-    made = synthesise(key, sharp, recipe=recipe, recorded=recorded)
+    made = synthesise(key, sharp, recipe=recipe, recorded=recorded, frames=frames)
     if given is None:
         return shared(made.blur), shared(made.sharp)
     m = recipe.margin

@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from deblur_jax.bench import measure, synthesis
+from deblur_jax.bench import measure, synthesis, train
 from deblur_jax.cli import main
 
 
@@ -25,7 +27,26 @@ def test_crops_of_the_photographs_are_different():
     assert jnp.abs(crops[0] - crops[4]).mean() > 0.01  # of one photograph
 
 
-@pytest.mark.parametrize("option", [("synthesis", "--rounds", "1"), ("pipeline", "--workers", "0")])
+@pytest.mark.parametrize(
+    "option", [("synthesis", "--rounds", "1"), ("pipeline", "--workers", "0"), ("train", "--batch", "0")]
+)
 def test_useless_options_are_refused(option, capsys):
     assert main(["bench", *option]) == 2
     assert f"{option[1]} must be larger" in capsys.readouterr().err
+
+
+def test_no_record_is_kept_of_a_cpu(capsys):
+    assert main(["bench", "train", "--record"]) == 2
+    assert "records are kept of GPUs and TPUs only" in capsys.readouterr().err
+
+
+def test_the_step_that_is_timed_is_the_one_that_trains():
+    """Its parameters change, and the memory that is told is at least state and batch."""
+    config = train._config("nano", 2, 48)
+    config.variant = {"widths": (4,), "down_blocks": (), "middle_blocks": 1, "up_blocks": ()}
+    given = {name: np.full((2, 48, 48, 3), value, np.uint8) for name, value in (("blur", 90), ("sharp", 120))}
+    work, params, memory = train._ours(config, given)
+    losses = [float(work()["loss"]) for _ in range(3)]
+    assert losses[0] != losses[2]
+    state = 4 * sum(leaf.size for leaf in jax.tree.leaves(params)) * 4  # parameters, two moments, mean
+    assert memory >= state

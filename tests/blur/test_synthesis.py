@@ -11,9 +11,10 @@ import pytest
 from deblur_jax import blur
 from deblur_jax.blur.synthesis import KINDS, Recipe, synthesise
 
+OF_PICTURES = [kind for kind in KINDS if kind != "frames"]  # that one is made of clips: tests/train/test_step.py
 # A camera that changes nothing, small pictures, few views.
 PLAIN = Recipe(
-    shares=tuple((kind, 1.0) for kind in KINDS),
+    shares=tuple((kind, 1.0) for kind in OF_PICTURES),
     margin=4,
     views=6,
     kernel_size=11,
@@ -63,7 +64,7 @@ def test_every_kind_changes_what_it_should(pictures, pairs):
     """The camera here changes nothing: the target is the picture as it was, and only `sharp` comes back unblurred."""
     assert pairs.blur.shape == pairs.sharp.shape == (COUNT, H - 2 * M, W - 2 * M, 3)
     kinds = np.array(KINDS)[pairs.kind]
-    assert set(kinds) == set(KINDS)
+    assert set(kinds) == set(OF_PICTURES)
     given, following = cropped(pictures), cropped(jnp.roll(pictures, -1, 0))
     for kind, picture, other, made, target in zip(kinds, given, following, pairs.blur, pairs.sharp, strict=True):
         if kind == "layers":
@@ -174,6 +175,8 @@ def test_what_cannot_be_made_is_an_error(pictures):
         synthesise(KEY, pictures, recipe=recipe)
     with pytest.raises(ValueError, match="recorded motion has 5 views, the recipe 6"):
         synthesise(KEY, pictures, recipe=recipe, recorded=RECORDED[:, :5])
+    with pytest.raises(ValueError, match="share of averaged frames, but none were given"):
+        synthesise(KEY, pictures, recipe=dataclasses.replace(PLAIN, shares=(("frames", 1.0),)))
     with pytest.raises(ValueError, match="nothing is left of 40x32 pixels"):
         synthesise(KEY, pictures, recipe=dataclasses.replace(PLAIN, margin=16), recorded=RECORDED)
 

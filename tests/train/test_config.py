@@ -65,7 +65,7 @@ def test_fields_are_changed_by_name():
         ("at_once=5", "must divide the batch"),
         ("dtype=float16", "must be float32 or bfloat16"),
         ("ema=1.0", "below 1"),
-        ("data.frames=3", "no network takes neighbouring frames yet"),
+        ("data.frames=2", "must be odd"),
     ],
 )
 def test_what_cannot_be_is_said(change, words):

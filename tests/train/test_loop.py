@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import weights
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.train import loop
 from tests.train.conftest import TINY
@@ -47,7 +49,7 @@ def test_what_a_run_leaves(uninterrupted):
     found = lines(uninterrupted)
     assert [line["step"] for line in found if "loss" in line] == [1, 2, 3, 4, 5, 6]
     assert [line["step"] for line in found if "val/psnr" in line] == [3, 6]
-    for name in ("l1", "ssim", "gradient", "images_per_s", "tflops", "input_wait", "goodput"):
+    for name in ("l1", "ssim", "gradient", "images_per_s", "tflops", "utilisation", "input_wait", "goodput"):
         assert np.isfinite(found[0][name])
     assert (uninterrupted / "val.png").exists()
     assert list((uninterrupted / "tensorboard").iterdir())
@@ -130,6 +132,66 @@ def command(config, workdir):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
+def test_a_disk_that_fills_during_a_save(tiny, tmp_path):
+    """A file system of sixteen megabytes that somebody fills before the second save and empties before the last."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    config = tiny(steps=8, checkpoint={"every": 2, "keep": 4})
+    arguments = [*command(config, tmp_path / "run")[3:-1], str(disk / "run")]
+    (tmp_path / "program.py").write_text(f"""
+import pathlib, sys
+from deblur_jax.cli import main
+from deblur_jax.train.checkpoint import Checkpoints
+save, taken = Checkpoints.save, pathlib.Path({str(disk / "taken")!r})
+def save_on_it(self, step, *rest):
+    if step == 4:
+        self.wait()
+        try: taken.write_bytes(bytes(32_000_000))
+        except OSError: pass
+    if step == 8:
+        taken.unlink()
+    save(self, step, *rest)
+Checkpoints.save = save_on_it
+sys.exit(main({arguments!r}))
+""")
+    script = (
+        f"mount -t tmpfs -o size=16m none {disk} && {{ {shlex.quote(sys.executable)} {tmp_path / 'program.py'}; "
+        f"code=$?; cp -r {disk}/run {tmp_path}/kept; exit $code; }}"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == loop.DONE, done.stderr
+    assert "NOT saved" in done.stderr
+    kept = tmp_path / "kept"
+    whole = {path.name for path in (kept / "checkpoints").iterdir() if path.name.isdigit()}
+    assert {"2", "8"} <= whole
+    assert not {"4", "6"} & whole
+    assert lines(kept)[-1]["step"] == 8
+    # The one from before the trouble is whole: taken up from there, the run ends in the same place.
+    shutil.rmtree(kept / "checkpoints" / "8")
+    final = params(kept)
+    assert loop.run(tiny(steps=8), kept) == loop.DONE
+    equal(params(kept), final, 1e-6)
+
+
+@pytest.mark.slow
+def test_a_profile_is_left(tiny, tmp_path):
+    config = tiny(steps=4)
+    assert loop.run(config, tmp_path, profile=True) == loop.DONE
+    traces = [path for path in (tmp_path / "profile").rglob("*") if path.is_file()]
+    assert any(path.name.endswith(".xplane.pb") and path.stat().st_size > 1000 for path in traces)
+
+
+def test_an_address_is_no_workdir(tiny, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--config", "none.py", "--workdir", "gs://bucket/run"]) == 2
+    said = capsys.readouterr().err
+    assert "gs://bucket/run: object stores are not supported yet" in said
+    assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_path, sign):
     config = tiny(steps=40, checkpoint={"every": 2, "keep": 2})
@@ -171,6 +233,9 @@ def test_bad_beginnings(tiny, tmp_path):
         ({"mesh": {"data": 1, "fsdp": 1, "space": 3}}, "crops of 32 rows cannot be shared by space=3"),
         ({"variant": {"width": 3}}, r"config.variant: .*width"),
         ({"start_from": str(tmp_path / "none")}, "no such weights file"),
+        ({"data__train": ("gs://bucket/reds",)}, "gs://bucket/reds: object stores are not supported yet"),
+        ({"data__val": ("s3://bucket/reds",)}, "s3://bucket/reds: object stores are not supported yet"),
+        ({"start_from": "gs://bucket/run"}, "gs://bucket/run: object stores are not supported yet"),
     ):
         with pytest.raises(UserError, match=words):
             loop.run(tiny(**change), tmp_path / "w")

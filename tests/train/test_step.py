@@ -3,10 +3,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deblur_jax.blur.clips import average_frames
 from deblur_jax.blur.synthesis import Recipe
 from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
 from deblur_jax.train import mesh as meshes
+from deblur_jax.train import peak
 from deblur_jax.train import step as steps
 from tests.train.conftest import TINY
 
@@ -109,3 +111,57 @@ def test_only_given_pairs_use_what_was_given():
 def test_meshes_that_cannot_be(mesh, words):
     with pytest.raises(UserError, match=words):
         meshes.make(*mesh)
+
+
+def test_remat_computes_the_same_in_less_memory(tiny):
+    """Two steps agree; what is held beside state and batch is less than half."""
+
+    def run(remat):
+        variant = {"scales": 1, "widths": (16,), "blocks": (8,)}
+        config = tiny(network="small", variant=variant, remat=remat)
+        config.loss.ssim = 0.0
+        mesh = meshes.make(**config.mesh)
+        module = zoo.get("small").varied(**variant).training(remat=remat)
+        generator = np.random.default_rng(0)
+        batch = {name: generator.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("blur", "sharp")}
+        state = steps.start(module, config, mesh)
+        compiled = steps.train_step(module, config, mesh, Recipe()).lower(state, batch).compile()
+        for _ in range(2):
+            state, numbers = compiled(state, batch)
+        return state, numbers, compiled.memory_analysis().temp_size_in_bytes
+
+    (plain, numbers, most), (again, same, less) = run(False), run(True)
+    close(same, numbers, 1e-6)
+    close(again, plain, 1e-6)  # the same tree, too
+    assert less < 0.5 * most
+
+
+def test_operations_are_those_of_the_variant(tiny):
+    config = tiny(network="small", variant={})
+    known = steps.operations(config, 64)
+    assert known == pytest.approx(6 * 249.7e3 * 64 * 64, rel=1e-3)
+    config.variant = {"blocks": (6, 6, 6)}  # what Small has anyway
+    assert steps.operations(config, 64) == pytest.approx(known, rel=1e-6)
+    config.variant = {"blocks": (1, 1, 1)}
+    assert steps.operations(config, 64) < 0.3 * known
+
+
+def test_the_peak_is_measured_once_for_the_devices():
+    alone, both = meshes.make(1), meshes.make(2)
+    measured = peak.operations_per_second(alone, "float32")
+    assert 1e8 < measured < 1e16
+    assert peak.operations_per_second(alone, "float32") == measured
+    assert peak.operations_per_second(both, "float32") != measured
+
+
+def test_averaged_frames_are_the_blurred_picture():
+    """With a plain camera: the mean of the frames' light, and the middle frame."""
+    plain = {"margin": 4, "saturated": 0.0, "noisy": 0.0, "compressed": 0.0, "exposure": (1.0, 1.0)}
+    plain |= {"white_balance": (1.0, 1.0), "contrast": (0.0, 0.0), "other_gamma": 0.0, "grey": 0.0, "flat": 0.0}
+    frames = jnp.asarray(np.random.default_rng(0).integers(0, 256, (2, 3, 24, 24, 3), np.uint8))
+    recipe = Recipe(shares=(("frames", 1.0),), **plain)
+    blur, sharp = steps.pairs(jax.random.key(0), {"sharp": frames}, recipe=recipe, recorded=None, mesh=meshes.make(1))
+    inner = frames[:, :, 4:20, 4:20] / 255.0
+    np.testing.assert_allclose(sharp, inner[:, 1], atol=0.51 / 255)
+    means = jax.vmap(lambda clip: average_frames(clip, between=0))(inner)
+    np.testing.assert_allclose(blur, means, atol=0.51 / 255)
