@@ -42,9 +42,9 @@ def get_config():
     config.loss.ssim = 0.05
     config.variant = {"branches": False}  # merged from the start: Muon has no need of the branches
     config.optim.name = "muon"
-    config.optim.lr = 3e-3
+    config.optim.lr = 1e-3
     config.optim.warmup = 300
-    config.optim.weight_decay = 1e-2
+    config.optim.weight_decay = 0.3
     config.val.every = 1000
     config.val.count = 48
     config.val.side = 128

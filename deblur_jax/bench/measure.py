@@ -27,9 +27,9 @@ def interleaved(works: dict[str, Callable[[], Any]], *, rounds: int = 7) -> dict
             start = time.perf_counter()
             jax.block_until_ready(work())
             seconds[name].append(time.perf_counter() - start)
-    return {name: _timing(taken) for name, taken in seconds.items()}
+    return {name: timing_of(taken) for name, taken in seconds.items()}
 
 
-def _timing(seconds: list[float]) -> Timing:
+def timing_of(seconds: list[float]) -> Timing:
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return Timing(median, low, high)

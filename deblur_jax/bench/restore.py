@@ -76,7 +76,9 @@ def _torch(weights: Weights, frames: np.ndarray, expected: np.ndarray) -> dict[s
 
     worst = float(np.abs(run(network) - expected).max())
     if worst > _TOLERANCE:
-        raise UserError(f"PyTorch's {weights.network} differs from ours by {worst:g}: the comparison would mean nothing")
+        raise UserError(
+            f"PyTorch's {weights.network} differs from ours by {worst:g}: the comparison would mean nothing"
+        )
     works: dict[str, Callable[[], Any]] = {"torch eager": lambda: run(network)}
     compiled = torch.compile(network)
     try:

@@ -83,23 +83,22 @@ class _RepConv(nn.Module):
 
 
 class Nano(nn.Module):
-    """As `models.nano`, with branches."""
+    """As `models.nano`, with branches or merged."""
 
     def __init__(self, config: NanoConfig):
         super().__init__()
-        assert config.branches
         self.config = c = config
-        packed = 3 * c.unshuffle**2
-        self.head, self.tail = _RepConv(packed, c.widths[0]), _conv(c.widths[0], packed)
+        packed, kind = 3 * c.unshuffle**2, _RepConv if config.branches else _conv
+        self.head, self.tail = kind(packed, c.widths[0]), _conv(c.widths[0], packed)
         for level, (down, up) in enumerate(zip(c.down_blocks, c.up_blocks, strict=True)):
             width, below = c.widths[level : level + 2]
             self.add_module(f"down{level}_out", _conv(width, below, stride=2))
             self.add_module(f"up{level}_in", _conv(below, 4 * width, 1))
             for name, blocks in ((f"down{level}", down), (f"up{level}", up)):
                 for b in range(blocks):
-                    self.add_module(f"{name}_block{b}", _RepConv(width, width))
+                    self.add_module(f"{name}_block{b}", kind(width, width))
         for b in range(c.middle_blocks):
-            self.add_module(f"middle_block{b}", _RepConv(c.widths[-1], c.widths[-1]))
+            self.add_module(f"middle_block{b}", kind(c.widths[-1], c.widths[-1]))
 
     def forward(self, blurred):
         c, skips = self.config, []

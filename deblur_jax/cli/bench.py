@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind = kinds.add_parser("pipeline", help="pairs a second from files, against PyTorch's DataLoader")
     kind.add_argument("--workers", type=int, default=2, help="threads of ours, processes of theirs (2)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
+    kind = kinds.add_parser("restore", help="a folder, one picture against PyTorch, and the command's start")
+    kind.add_argument("-m", "--model", default="nano", help="as of deblur restore (nano)")
+    kind.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures (1280x720)")
+    kind.add_argument("--pictures", type=int, default=12, metavar="N", help="in the folder (12)")
+    kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
     kind = kinds.add_parser("train", help="the whole training step against PyTorch's, eager and compiled")
     kind.add_argument("--networks", nargs="+", metavar="NAME", help="of nano small medium large (all)")
     kind.add_argument("--batch", type=int, help="pictures (32; on a CPU 2)")
@@ -30,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
-    for name in ("batch", "side", "rounds", "workers"):
+    for name in ("batch", "side", "rounds", "workers", "pictures"):
         given = getattr(options, name, None)
         if given is not None and given < (2 if name == "rounds" else 1):
             raise UserError(f"--{name} must be larger, not {given}")
-    return {"synthesis": _synthesis, "pipeline": _pipeline, "train": _train}[options.kind](options)
+    return {"synthesis": _synthesis, "pipeline": _pipeline, "restore": _restore, "train": _train}[options.kind](options)
 
 
 def _synthesis(options: argparse.Namespace) -> int:
@@ -111,3 +117,32 @@ def _train(options: argparse.Namespace) -> int:
         write_whole(path, (json.dumps(kept, indent=1) + "\n").encode())
         print(f"kept in {path}")
     return 0
+
+
+def _restore(options: argparse.Namespace) -> int:
+    # PyTorch's threads would otherwise spin while they wait.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import jax
+
+    from deblur_jax import weights
+    from deblur_jax.bench import restore
+    from deblur_jax.errors import UserError
+
+    try:
+        width, height = (int(n) for n in options.size.split("x"))
+    except ValueError:
+        raise UserError(f"--size must be a width and a height such as 1280x720, not {options.size}") from None
+    loaded = weights.resolve(options.model)
+    size = {"height": height, "width": width, "rounds": options.rounds}
+    print(f"{options.model}, {width}x{height}, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
+    _ratios("one picture, in memory", restore.engines(loaded, **size))
+    _ratios(f"a folder of {options.pictures} JPEG", restore.folder(loaded, pictures=options.pictures, **size))
+    _ratios("the whole command, 256x256", dict(restore.starts(options.model, rounds=options.rounds)))
+    return 0
+
+
+def _ratios(title: str, timings: dict[str, Any]) -> None:
+    first = next(iter(timings.values())).median
+    print(title)
+    for name, timing in timings.items():
+        print(f"  {name:22} {timing!s:38} {timing.median / first:5.2f}", flush=True)

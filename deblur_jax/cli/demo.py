@@ -131,9 +131,9 @@ def _untouched(restorer: Any) -> str:
         sharp = _piece(path)
         rows.append(f"<tr><td>{path.name}<td>{_scores(restorer.restore(sharp), sharp)['psnr']:.1f} dB")
     return (
-        "<h2>Sharp pictures</h2><p>A sharp picture should come back as it was. PSNR between a sharp photograph and "
-        "what the network makes of it (above 40 dB no eye sees the difference; <code>--selective</code> copies such files "
-        f"untouched):</p><table>{''.join(rows)}</table>"
+        "<h2>Sharp pictures</h2><p>A sharp picture should come back as it was. PSNR between a sharp photograph "
+        "and what the network makes of it (above 40 dB no eye sees the difference; <code>--selective</code> copies "
+        f"such files untouched):</p><table>{''.join(rows)}</table>"
     )
 
 

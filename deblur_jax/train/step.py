@@ -39,8 +39,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     # Kernels shrink, biases do not.
     if o.name == "adamw":
         return optax.chain(clip, optax.adamw(rate, *o.betas, weight_decay=o.weight_decay, mask=kernels))
-    # A kernel is a matrix from what it sees to what it gives. Its update has the size that Adam's has (arXiv:2502.16982),
-    # so that one rate suits both; biases are Adam's.
+    # A kernel is a matrix from what it sees to what it gives. Its update has the size that Adam's has
+    # (arXiv:2502.16982), so that one rate suits both; biases are Adam's.
     as_matrix = contrib.MuonDimensionNumbers((0, 1, 2), (3,))
     muon = contrib.muon(
         rate,

@@ -133,7 +133,7 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
         card={**noted, **card},
         merged=True,
         half=True,
-        variant=found.variant,
+        variant={name: value for name, value in found.variant.items() if name != "branches"},  # there are none now
     )
 
 

@@ -17,7 +17,7 @@ def test_works_take_turns_and_the_first_turn_does_not_count():
 
 
 def test_quartiles():
-    assert measure._timing([3.0, 1.0, 2.0, 5.0, 4.0]) == (3.0, 2.0, 4.0)
+    assert measure.timing_of([3.0, 1.0, 2.0, 5.0, 4.0]) == (3.0, 2.0, 4.0)
     assert str(measure.Timing(0.5, 0.25, 1.0)) == "500.0 ms (250.0 to 1000.0)"
 
 

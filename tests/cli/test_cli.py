@@ -376,6 +376,7 @@ def test_the_smallest_pictures_are_blurred_too(tmp_path):
         np.testing.assert_allclose(read_image(tmp_path / "out.png") * 255, 100, atol=1)
 
 
+@pytest.mark.slow
 def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
     done = deblur("demo", "-o", tmp_path)
     assert done.returncode == 0, done.stderr

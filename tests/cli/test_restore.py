@@ -226,6 +226,7 @@ def whole_model(random_variables, tmp_path):
     return tmp_path / "whole.safetensors"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_finished(whole_model, tmp_path):
     (tmp_path / "in").mkdir()
     for n in range(40):
@@ -248,6 +249,7 @@ def test_ctrl_c_keeps_what_is_finished(whole_model, tmp_path):
     assert out.count("200") >= len(written) - 1  # the table has them
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode != 0, reason="needs root")
 def test_a_full_disk_fails_that_picture_alone(whole_model, tmp_path):
     """A file system that has room for the small picture only."""

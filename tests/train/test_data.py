@@ -2,7 +2,9 @@ import av
 import numpy as np
 import pytest
 
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
+from deblur_jax.restore import read_image, write_image
 from deblur_jax.train import config as configs
 from deblur_jax.train import data
 
@@ -64,3 +66,60 @@ def test_neighbouring_frames_are_for_the_kind_frames(clips):
     config.update({"batch": 2, "crop": ((0, 32),)})
     batch = next(data.loader(config, [train], data.recipe(config)).batches())
     assert batch["sharp"].shape == (2, 3, 48, 48, 3)
+
+
+def test_pairs_are_written_and_gone_on_with(tmp_path):
+    """The same pairs in one go or in two, from photographs kept apart."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for n in range(30):
+        write_image(photos / f"{n}.png", np.random.default_rng(n).integers(0, 256, (60, 60, 3), np.uint8))
+    config = tmp_path / "config.py"
+    config.write_text(
+        "from deblur_jax.train.config import base\n"
+        "def get_config():\n"
+        "    config = base()\n"
+        "    config.batch, config.crop = 4, ((0, 24),)\n"
+        "    config.blur.recipe = {'shares': (('gaussian', 1.0),), 'noisy': 0.0, 'compressed': 0.0, 'margin': 8}\n"
+        "    return config\n"
+    )
+
+    def blur(out, train, *more):
+        command = [
+            "data",
+            "blur",
+            "--config",
+            config,
+            "--data",
+            photos,
+            "--out",
+            tmp_path / out,
+            "--train",
+            train,
+            *more,
+        ]
+        assert main([str(word) for word in command]) == 0
+        return {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*.png")}
+
+    whole = blur("whole", 10, "--val", 3)
+    assert len(whole) == 2 * 13
+    blur("parts", 5)
+    assert blur("parts", 10, "--val", 3) == whole
+    blurred, sharp = (read_image(tmp_path / "whole/train" / side / "000007.png") for side in ("blur", "sharp"))
+    assert blurred.shape == (24, 24, 3)
+    assert 0 < blurred.std() < 0.8 * sharp.std()
+    assert len(set(whole.values())) == len(whole)
+    train, val = data.sources(made(tmp_path / "whole"))
+    assert (len(train[0]), len(val[0]), train[0].paired) == (10, 3, True)
+
+
+def test_data_blur_needs_something_to_do(tmp_path, capsys):
+    config = tmp_path / "config.py"
+    config.write_text("from deblur_jax.train.config import base as get_config\n")
+    command = ["data", "blur", "--config", str(config), "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "nothing to write" in capsys.readouterr().err
+    assert main([*command, "--train", "3"]) == 2
+    assert "config.data.train names no folder" in capsys.readouterr().err
+    assert main([*command, "--train", "3", "--config.optim.name=sgd"]) == 2
+    assert "adamw or muon, not sgd" in capsys.readouterr().err

@@ -118,3 +118,20 @@ def test_a_model_is_a_file_or_a_workdir(file, tmp_path, monkeypatch):
     }.items():
         with pytest.raises(UserError, match=message):
             weights.resolve(model)
+
+
+def test_packing_merges_halves_and_forgets_the_machine(random_variables, tmp_path):
+    """Of the network with its branches, and of the variant that never had any: both become plain Nano."""
+    for variant in ({}, {"branches": False}):
+        entry = NANO.varied(**variant)
+        trained = jax.tree.map(np.asarray, random_variables(entry.training())["params"])
+        card = {"step": 5, "config": {"data": {"train": ["/home/somebody/photos"], "val": []}}}
+        source, target = tmp_path / "run.safetensors", tmp_path / "packed.safetensors"
+        weights.save(source, network="nano", params=trained, card=card, variant=variant)
+        weights.pack(source, target, card={"licence": "Apache-2.0"})
+        packed = weights.load(target)
+        assert (packed.network, packed.variant, packed.merged) == ("nano", {}, True)
+        assert packed.card == {"step": 5, "licence": "Apache-2.0", "config": {"data": {"train": ["photos"], "val": []}}}
+        assert target.stat().st_size < 3 * 2**20
+        expected = weights.load(source).deployed()
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), packed.params, expected)

@@ -1,0 +1,49 @@
+"""The weights that come with the package help, and their cards say what must be said."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deblur_jax import blur, metrics, samples, weights
+from deblur_jax.restore import read_image
+from deblur_jax.restore.restorer import Restorer
+from deblur_jax.weights import store
+
+
+def test_names_are_found():
+    assert store.bundled() == ["nano"]
+    assert weights.resolve("nano").network == "nano"
+
+
+@pytest.mark.parametrize("name", store.bundled())
+def test_each_has_a_card(name):
+    path = store.BUNDLED / f"{name}.safetensors"
+    assert path.stat().st_size <= 3 * 2**20
+    card = weights.load(path).card
+    for field in ("summary", "data", "blur", "steps", "scores", "date", "licence", "command"):
+        assert card[field], field
+    text = path.with_suffix(".md").read_text()
+    assert str(card["steps"]) in text.replace(" ", "").replace(",", "")
+    assert "What it cannot do" in text
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    return Restorer("nano", devices=jax.devices()[:1])
+
+
+@pytest.mark.parametrize("path", samples.PICTURES, ids=lambda path: path.stem)
+def test_nano_helps_against_shake_and_leaves_sharp_pictures(restorer, path):
+    """On photographs that it was not trained on. The bounds are loose: a regression is much larger than noise."""
+    sharp = read_image(path)[200:520, 300:780]
+    light = blur.srgb_to_linear(jnp.asarray(sharp[None]))
+    kernel = blur.trajectory_kernel(blur.random_trajectory(jax.random.key(2), extent=11.0), size=25)
+    blurred = np.asarray(blur.linear_to_srgb(jnp.clip(blur.convolve_fft(light, kernel[None]), 0, 1)))
+
+    def psnr(picture):
+        inner = [jnp.asarray(p)[None, 16:-16, 16:-16] for p in (picture, sharp)]
+        return float(metrics.psnr(*inner)[0])
+
+    assert psnr(restorer.restore(blurred[0])) > psnr(blurred[0]) + 0.1
+    assert psnr(restorer.restore(sharp)) > 36
