@@ -11,9 +11,9 @@ makes the blur inside the training step. On a CPU that takes longer than learnin
 Data: some hundred sharp photographs at least (reduced to 1280 pixels a side; at full size they are soft). A tenth of
 them, chosen by their names, is kept for validation.
 Cost: 0.3 s a step on two CPU cores, from pairs.
-Result: 6500 steps from pairs, +0.35 dB on shakes of 9 to 21 pixels (deblur_jax/weights/bundled/nano.md). A learning rate
-of 3e-3 diverged after 1375 steps. AdamW with branches, at 5e-4: +0.33 dB after 5000 steps that took 0.2 s each; at 1e-3
-the network died within 1000 and returned its input.
+Result: 6500 steps from pairs, +0.35 dB on shakes of 9 to 21 pixels (deblur_jax/weights/bundled/nano.md). A learning
+rate of 3e-3 diverged after 1375 steps. AdamW with branches, at 5e-4: +0.33 dB after 5000 steps, each a third shorter;
+at 1e-3 the network died within 1000 and returned its input.
 """
 
 from deblur_jax.train.config import base
