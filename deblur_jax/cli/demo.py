@@ -15,7 +15,8 @@ p { max-width: 76ch } .soft, figcaption { color: var(--soft); font-size: 14px }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 10px 0 }
 td, th { padding: 5px 12px; text-align: right; border-bottom: 1px solid var(--line); white-space: nowrap }
 td:first-child, th:first-child { text-align: left; padding-left: 0 }
-.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 8px; align-items: start }
+.pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 8px;
+  align-items: start }
 .row { display: grid; grid-template-columns: repeat(auto-fit, minmax(220px, 1fr)); gap: 8px; margin: 12px 0 }
 figure { margin: 0 } .scroll { overflow-x: auto }
 .row img, .pair figure img { width: 100%; display: block; border-radius: 3px }
@@ -155,9 +156,9 @@ def _limits(restorer: Any) -> str:
         heaviest = blurred, restored
     assert heaviest is not None
     return (
-        "<h2>What it cannot do yet</h2><p>The longer the shake, the less comes back: the network does not invent what is "
-        "gone. And a background out of focus on purpose looks to it like a fault: such a picture, if it is nearly sharp, "
-        "can come back worse. The same photograph, shaken ever more:</p>"
+        "<h2>What it cannot do yet</h2><p>The longer the shake, the less comes back: the network does not invent what "
+        "is gone. And a background out of focus on purpose looks to it like a fault: such a picture, if it is nearly "
+        "sharp, can come back worse. The same photograph, shaken ever more:</p>"
         f"<table><tr><th>shake<th>blurred<th>restored<th>gain{''.join(rows)}</table>"
         f"{slider(*heaviest, labels=('35 pixels of shake', 'restored'))}"
     )
