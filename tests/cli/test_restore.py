@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shlex
 import signal
 import subprocess
@@ -266,3 +267,21 @@ def test_a_full_disk_fails_that_picture_alone(whole_model, tmp_path):
     assert done.stderr.count("\n") == 1
     assert "a-large.png: cannot be written: No space left on device" in done.stderr
     assert done.stdout.splitlines()[-1] == "b-small.png"
+
+
+@pytest.mark.slow
+def test_a_large_picture_stays_within_the_memory(whole_model, tmp_path):
+    """Of 12 million pixels; without tiles it takes 1.5 GB."""
+    with Image.open(samples.PICTURES[0]) as image:
+        image.resize((4000, 3000)).save(tmp_path / "large.jpg", quality=90)
+    command = [sys.executable, "-m", "deblur_jax", "restore", str(tmp_path / "large.jpg"), "--memory", "900M"]
+    process = subprocess.Popen([*command, "--model", str(whole_model)], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.read()
+    said = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
+    process.stderr.close()
+    assert process.returncode == 0, said
+    assert pictures.probe(tmp_path / "large-sharp.jpg")[:2] == (4000, 3000)
+    assert usage.ru_maxrss < 900 * 1024  # which is in KiB
