@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -72,10 +73,14 @@ def test_the_readmes_table_is_the_commands():
 
 
 @pytest.mark.slow
-def test_the_readmes_python_runs():
+def test_the_readmes_python_runs(tmp_path, monkeypatch):
     readme = (samples.PICTURES[0].parents[2] / "README.md").read_text()
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(samples.PICTURES[0], "photo.jpg")
     names = {}
-    exec(readme.split("```python\n")[1].split("```")[0], names)
+    for block in readme.split("```python\n")[1:]:
+        exec(block.split("```")[0], names)
+    assert names["sharper"].shape == read_image("photo.jpg").shape
     assert [e.shape[1] for e in names["estimates"]] == [64, 32, 16]
     assert 0 < float(names["loss"]) < 1
     assert names["scores"].shape == (1,)
