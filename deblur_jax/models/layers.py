@@ -19,6 +19,7 @@ __all__ = [
     "ResidualBlock",
     "area_mean",
     "crop",
+    "dense",
     "depth_to_space",
     "depthwise",
     "in_turn",
@@ -100,6 +101,42 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Arra
     )
 
 
+@jax.custom_vjp
+def dense(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"]) -> Float[Array, "b h w d"]:
+    """Convolution with an odd-sized kernel. Its gradient on a CPU is ours: XLA's takes about twice as long there."""
+    return _convolve(x, kernel)
+
+
+def _kernel_gradient(x: Float[Array, "b h w c"], kernel: Array, dy: Float[Array, "b h w d"]) -> Array:
+    """One matrix product: all columns' shifts of x, side by side, with all rows' shifts of dy.
+
+    That copies each 2 k times; the k^2 shifts of one of them would be k^2 copies.
+    """
+    size, (h, w), c, d = kernel.shape[0], x.shape[1:3], x.shape[-1], dy.shape[-1]
+    r = size // 2
+    x = jnp.pad(x, ((0, 0), (0, 0), (r, r), (0, 0)))
+    dy = jnp.pad(dy, ((0, 0), (r, r), (0, 0), (0, 0)))
+    x = jnp.stack([x[:, :, j : j + w] for j in range(size)], -2).reshape(-1, size * c)
+    dy = jnp.stack([dy[:, size - 1 - i : size - 1 - i + h] for i in range(size)], -2).reshape(-1, size * d)
+    x, dy = jax.lax.optimization_barrier((x, dy))  # or the copies are made inside the product, over and over
+    # This way round, and not transposed, and of two-dimensional operands: each is a factor of up to 1.5.
+    product = jnp.einsum("nd,nc->dc", dy, x)
+    return product.reshape(size, d, size, c).transpose(0, 2, 3, 1)
+
+
+def _dense_backward(given: tuple[Array, Array], dy: Array) -> tuple[Array, Array]:
+    x, kernel = given
+
+    def default(x, kernel, dy):
+        return jax.linear_transpose(lambda k: _convolve(x, k), kernel)(dy)[0]
+
+    (dx,) = jax.linear_transpose(lambda x: _convolve(x, kernel), x)(dy)
+    return dx, jax.lax.platform_dependent(x, kernel, dy, cpu=_kernel_gradient, default=default)
+
+
+dense.defvjp(lambda x, kernel: (_convolve(x, kernel), (x, kernel)), _dense_backward)
+
+
 def depthwise(x: Float[Array, "b h w c"], kernel: Float[Array, "k k 1 c"]) -> Float[Array, "b h w c"]:
     """Each channel with its own odd-sized kernel. On a CPU as a sum of shifted products: XLA's is slow there."""
 
@@ -143,8 +180,9 @@ class Conv(nn.Module):
         kernel = self.param("kernel", _initializer(self.gain), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = (v.astype(self.dtype) for v in (x, kernel, bias))
-        convolved = pointwise(x, kernel) if self.size == self.stride == 1 else _convolve(x, kernel, self.stride)
-        return convolved + bias
+        if self.stride > 1:
+            return _convolve(x, kernel, self.stride) + bias
+        return (pointwise if self.size == 1 else dense)(x, kernel) + bias
 
 
 class ResidualBlock(nn.Module):
@@ -192,18 +230,16 @@ class RepConv(nn.Module):
     """
 
     features: int
-    expansion: int = 2  # width of the 1x1-then-3x3 branch, in input channels
+    expansion: int = 2  # width of the 1x1-then-3x3 branch, in input channels; 0: without that branch
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
         channels, inner = x.shape[-1], self.expansion * x.shape[-1]
-        shapes = {
-            "kernel": (3, 3, channels, self.features),
-            "point": (1, 1, channels, self.features),
-            "expand": (1, 1, channels, inner),
-            "squeeze": (3, 3, inner, self.features),
-        }
+        shapes = {"kernel": (3, 3, channels, self.features), "point": (1, 1, channels, self.features)}
+        if inner:
+            shapes["expand"] = (1, 1, channels, inner)
+            shapes["squeeze"] = (3, 3, inner, self.features)
         # The branches share the variance that one convolution would have; beside an identity they start small.
         gain = 0.01 if channels == self.features else 1 / 3
         params = {
@@ -212,14 +248,14 @@ class RepConv(nn.Module):
         }
         params["bias"] = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         kernel, bias = (v.astype(self.dtype) for v in self.merged(params).values())
-        return _convolve(x.astype(self.dtype), kernel) + bias
+        return dense(x.astype(self.dtype), kernel) + bias
 
     @staticmethod
     def merged(params: dict[str, Array]) -> dict[str, Array]:
         """The parameters of the equal plain `Conv`."""
-        kernel = params["kernel"] + jnp.einsum(
-            "cm,klmd->klcd", params["expand"][0, 0], params["squeeze"], precision="highest"
-        )
+        kernel = params["kernel"]
+        if "squeeze" in params:
+            kernel += jnp.einsum("cm,klmd->klcd", params["expand"][0, 0], params["squeeze"], precision="highest")
         centre = params["point"][0, 0]
         if centre.shape[0] == centre.shape[1]:
             centre = centre + jnp.eye(centre.shape[0])

@@ -70,6 +70,18 @@ def test_both_lowerings_agree_with_a_convolution_and_so_do_their_gradients(noise
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "shape"), [(3, (2, 9, 11)), (5, (1, 6, 7)), (3, (1, 1, 1)), (5, (2, 1, 3))])
+def test_a_dense_kernels_gradient_is_the_convolutions(noise, size, shape):
+    x, kernel, weight = noise(*shape, 4), noise(size, size, 4, 6, seed=1), noise(*shape, 6, seed=2)
+    np.testing.assert_allclose(layers.dense(x, kernel), layers._convolve(x, kernel), rtol=1e-6)
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), argnums=(0, 1)))(x, kernel)
+        for f in (layers.dense, layers._convolve)
+    )
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (4, 4), (17, 30), (2, 40)])
 def test_padding_reflects_and_repeats_as_numpy_does(noise, size):
     x = noise(1, *size, 3)

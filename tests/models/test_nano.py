@@ -66,7 +66,7 @@ def test_it_is_made_for_int8_and_browsers():
     graph = jax.make_jaxpr(network.apply)(jax.eval_shape(network.init, jax.random.key(0), x), x)
     found = set()
     for equation in graph.eqns:
-        if equation.primitive.name == "custom_jvp_call":  # ReLU has its own derivative at zero
+        if equation.primitive.name in ("custom_jvp_call", "custom_vjp_call"):  # ReLU and convolution have their own
             equation = equation.params["call_jaxpr"].eqns[0]
         found.add(equation.params.get("name", equation.primitive.name))
     # A 1x1 convolution is a choice of lowerings: `cond` on the platform.
@@ -89,7 +89,7 @@ def test_every_convolution_but_the_first_and_the_last_reads_rectified_values(noi
 
         monkeypatch.setattr(layers, name, recorded)
 
-    record("_convolve")
+    record("_convolve")  # also of `dense`
     record("pointwise")
     network.apply(variables, noise(1, 32, 32, 3))
     assert len(least) == 8  # head, a block, down, two blocks, up, a block, tail
