@@ -1,9 +1,12 @@
-"""Small taught further on pairs of your own: a folder with blur/ and sharp/.
+"""The bundled Nano taught further on pairs of your own: a folder with blur/ and sharp/.
 
-    deblur train --config configs/pairs_finetune.py --workdir runs/mine --data PAIRS --config.start_from=WEIGHTS
+    deblur train --config configs/pairs_finetune.py --workdir runs/mine --data PAIRS
+    deblur restore PHOTO -o SHARP --model runs/mine
+
+For another network copy this file and change `network`, `variant` and `start_from`.
 
 Data: a tenth of the sequences (or of the pictures, if there are none) is kept for validation, unless there is a val/.
-Cost: not measured.
+Cost: about 0.2 s a step on two CPU cores.
 Result: not measured yet.
 """
 
@@ -12,9 +15,15 @@ from deblur_jax.train.config import base
 
 def get_config():
     config = base()
-    config.network = "small"
+    config.network = "nano"
+    config.variant = {"branches": False}  # what is shipped has none
+    config.start_from = "nano"
+    config.dtype = "float32"
     config.batch = 16
-    config.steps = 20_000
-    config.optim.lr = 1e-4
-    config.optim.warmup = 500
+    config.steps = 2_000
+    config.crop = ((0, 96),)
+    config.optim.name = "muon"
+    config.optim.lr = 3e-4
+    config.optim.warmup = 100
+    config.val.every = 500
     return config

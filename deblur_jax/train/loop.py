@@ -106,11 +106,14 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     if not config.start_from:
         return module, None
     found = weights.resolve(str(local(config.start_from)))
-    wanted = config.network, config.variant.to_dict()
-    if (found.network, found.variant) != wanted or found.merged:
-        form = " with its branches merged, which cannot be trained further" if found.merged else ""
-        theirs, ours = (f"{name} {dict(variant) or ''}" for name, variant in ((found.network, found.variant), wanted))
-        raise UserError(f"{config.start_from}: weights of {theirs}{form}; the config has {ours}")
+    theirs = found.entry.deployed().config if found.merged else found.entry.config
+    if (found.network, theirs) != (config.network, entry.config):
+        form = " (its branches are merged)" if found.merged and theirs != found.entry.config else ""
+        wanted = config.variant.to_dict() or ""
+        raise UserError(
+            f"{config.start_from}: weights of {found.network} {found.variant or ''}{form}; "
+            f"the config has {config.network} {wanted}"
+        )
     return module, found.params
 
 

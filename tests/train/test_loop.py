@@ -225,6 +225,15 @@ def test_training_beats_the_blurry_input_on_pictures_it_never_saw(tiny, tmp_path
     assert (found.network, found.card["step"], found.entry.config.widths) == ("nano", 200, (24,))
 
 
+def test_weights_as_shipped_are_taught_further(tiny, uninterrupted, tmp_path):
+    shipped = tmp_path / "shipped.safetensors"
+    weights.pack(uninterrupted, shipped, card={})
+    _, begun = loop.network(tiny(start_from=str(shipped)))
+    assert jax.tree.all(jax.tree.map(np.array_equal, begun, weights.load(shipped).params))
+    with pytest.raises(UserError, match=r"weights of nano .* \(its branches are merged\); the config has nano"):
+        loop.network(tiny(start_from=str(shipped), variant={**TINY, "branches": True}))
+
+
 def test_bad_beginnings(tiny, tmp_path):
     for change, words in (
         ({"data__train": ()}, "names no folder"),
