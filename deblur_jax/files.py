@@ -1,18 +1,42 @@
 """How files are written: whole or not at all; and where they may be."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deblur_jax.errors import UserError
 
 
+def is_address(path: str | Path) -> bool:
+    """Of an object store, such as gs://bucket/folder. `Path` would silently make a folder called `gs:` of it."""
+    return "://" in str(path)
+
+
 def local(path: str | Path) -> Path:
-    """The path, unless it is an address, of which `Path` would silently make a folder called `gs:`."""
-    if "://" in str(path):
-        scheme = str(path).partition("://")[0]
-        raise UserError(f"{path}: object stores are not supported yet; mount it as a folder (not {scheme}://)")
+    """The path, where only a folder will do."""
+    if is_address(path):
+        raise UserError(f"{path}: pictures are read from folders: mount the store, or copy it")
     return Path(path)
+
+
+@contextlib.contextmanager
+def store(address: str) -> Iterator[Any]:
+    """An address as something like a `Path`. Whatever goes wrong there is one line with the address."""
+    from etils import epath
+
+    try:
+        yield epath.Path(address)
+    except UserError:
+        raise
+    except ImportError as error:
+        package = {"gs": "gcsfs", "s3": "s3fs"}.get(address.partition("://")[0], error.name)
+        raise UserError(f"{address}: reading this needs another package: pip install {package}") from None
+    except Exception as error:  # each store has its own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{address}: {reason}") from None
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="such as configs/photos_nano.py")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints, logs and weights")
+    parser.add_argument(
+        "--workdir", required=True, metavar="DIR", help="checkpoints, logs and weights: a folder or gs://..."
+    )
     parser.add_argument("--data", action="append", default=[], metavar="DIR", help="short for --config.data.train=DIR")
     parser.add_argument(
         "--on-nan", choices=("stop", "rollback"), default="stop", help="rollback skips a batch whose loss is not finite"
@@ -24,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
-    from deblur_jax.files import local
 
-    workdir = local(options.workdir)
     try:
         import grain  # noqa: F401
         import ml_collections  # noqa: F401
@@ -50,4 +50,4 @@ def run(options: argparse.Namespace) -> int:
     made = config.load(options.config, options.overrides)
     if options.data:
         made.data.train = tuple(options.data)
-    return loop.run(made, workdir, on_nan=options.on_nan, profile=options.profile)
+    return loop.run(made, options.workdir, on_nan=options.on_nan, profile=options.profile)

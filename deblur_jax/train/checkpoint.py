@@ -1,13 +1,12 @@
 """What is saved of a run: state, averaged weights and step, with the config and the version that made them."""
 
 import contextlib
-import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
@@ -18,12 +17,13 @@ _managers = ocp.checkpoint_managers
 
 
 class Checkpoints:
-    """In `workdir/checkpoints`: the last few and the best. Written behind training's back, each under another name
-    until it is whole."""
+    """The last few and the best, in a folder or in an object store.
 
-    def __init__(self, workdir: Path, config: Config):
-        self._config = config
-        self._folder = (workdir / "checkpoints").resolve()
+    Written behind training's back, and not seen as checkpoints until they are whole.
+    """
+
+    def __init__(self, folder: str, config: Config):
+        self._config, self._folder = config, epath.Path(folder)
         self._manager = self._opened()
 
     def _opened(self) -> ocp.CheckpointManager:
@@ -91,7 +91,7 @@ class Checkpoints:
         print(f"deblur train: checkpoint {step} cannot be read, trying the one before: {reason}", file=sys.stderr)
         # Out of the way, or the manager would not save this step again.
         if jax.process_index() == 0:
-            shutil.move(self._folder / str(step), self._folder.parent / f"damaged-checkpoint-{step}")
+            (self._folder / str(step)).rename(self._folder.parent / f"damaged-checkpoint-{step}")
         self._manager.reload()
 
     def _compare(self, saved: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The run. In this order: devices, data, state (begun or taken up again), then steps until the end or a signal."""
 
 import collections
+import contextlib
 import json
 import math
 import signal
@@ -18,7 +19,6 @@ from jax.experimental import multihost_utils
 
 from deblur_jax import __version__, weights
 from deblur_jax.errors import UserError
-from deblur_jax.files import local
 from deblur_jax.models import zoo
 from deblur_jax.pipeline.loader import feed
 from deblur_jax.restore.images import encode_image, write_whole
@@ -28,6 +28,7 @@ from deblur_jax.train import step as steps
 from deblur_jax.train.checkpoint import Checkpoints
 from deblur_jax.train.config import Config
 from deblur_jax.train.log import Log
+from deblur_jax.train.workdir import Workdir
 
 DONE, FAILED, RESUMABLE = 0, 1, 75
 _LAG = 2  # steps whose numbers are not looked at yet, so that the device never waits for us
@@ -58,8 +59,11 @@ class _Stop:
             signal.signal(s, handler)
 
 
-def run(config: Config, workdir: Path, *, on_nan: str = "stop", profile: bool = False) -> int:
-    """Trains, or goes on, to `config.steps`. The exit code: 0 done, 1 the loss failed, 75 stopped and resumable."""
+def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: bool = False) -> int:
+    """Trains, or goes on, to `config.steps`, in the workdir at `address`.
+
+    The exit code: 0 done, 1 the loss failed, 75 stopped and resumable.
+    """
     mesh = meshes.make(**config.mesh)
     _check_sizes(config, mesh)
     module, parameters = network(config)
@@ -67,32 +71,34 @@ def run(config: Config, workdir: Path, *, on_nan: str = "stop", profile: bool = 
     recipe = data.recipe(config)
     windows = data.recorded(config, recipe)
     first = jax.process_index() == 0
-    workdir.mkdir(parents=True, exist_ok=True)
-    checkpoints = Checkpoints(workdir, config)
-    state = steps.start(module, config, mesh, parameters)
-    restored = checkpoints.restore(state)
-    state, start = restored or (state, 0)
-    if start >= config.steps:
-        raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
-    if first:
-        write_whole(workdir / "config.json", config.to_json_best_effort(indent=1).encode())
-    log = Log(workdir, start, config.steps, writes=first)
-    log.say(_greeting(config, mesh, start, train, val))
-    stop = _Stop()
-    try:
-        trainer = _Trainer(config, mesh, module, state, start, log, workdir, on_nan)
-        trainer.step = steps.train_step(module, config, mesh, recipe, None if windows is None else jnp.asarray(windows))
-        trainer.judged = data.validation(config, val, recipe, windows, mesh)
-        trainer.judge = steps.judge(module, mesh)
-        batches = feed(data.loader(config, train, recipe).batches(start), meshes.rows_of_batch(mesh))
+    with contextlib.closing(Workdir(address)) as workdir:
+        checkpoints = Checkpoints(workdir.checkpoints, config)
+        state = steps.start(module, config, mesh, parameters)
+        restored = checkpoints.restore(state)
+        state, start = restored or (state, 0)
+        if start >= config.steps:
+            raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
+        if first:
+            write_whole(workdir.folder / "config.json", config.to_json_best_effort(indent=1).encode())
+        log = Log(workdir.folder, start, config.steps, writes=first)
+        log.say(_greeting(config, mesh, start, train, val))
+        stop = _Stop()
         try:
-            return trainer.train(batches, checkpoints, stop, profile=profile)
+            trainer = _Trainer(config, mesh, module, state, start, log, workdir, on_nan)
+            trainer.step = steps.train_step(
+                module, config, mesh, recipe, None if windows is None else jnp.asarray(windows)
+            )
+            trainer.judged = data.validation(config, val, recipe, windows, mesh)
+            trainer.judge = steps.judge(module, mesh)
+            batches = feed(data.loader(config, train, recipe).batches(start), meshes.rows_of_batch(mesh))
+            try:
+                return trainer.train(batches, checkpoints, stop, profile=profile)
+            finally:
+                trainer.end_trace()
         finally:
-            trainer.end_trace()
-    finally:
-        stop.restore()
-        checkpoints.close()
-        log.close()
+            stop.restore()
+            checkpoints.close()
+            log.close()
 
 
 def network(config: Config) -> tuple[nn.Module, Any]:
@@ -105,7 +111,7 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
     if not config.start_from:
         return module, None
-    found = weights.resolve(str(local(config.start_from)))
+    found = weights.resolve(config.start_from)
     theirs = found.entry.deployed().config if found.merged else found.entry.config
     if (found.network, theirs) != (config.network, entry.config):
         form = " (its branches are merged)" if found.merged and theirs != found.entry.config else ""
@@ -141,9 +147,10 @@ class _Trainer:
     def __init__(self, config, mesh, module, state, start, log, workdir, on_nan):
         self.config, self.mesh, self.module, self.state = config, mesh, module, state
         self.log, self.workdir, self.on_nan = log, workdir, on_nan
+        self.folder = workdir.folder
         self.at, self.pending = start, collections.deque()
         self.skipped, self.mean_loss = 0, math.nan
-        best = workdir / "best.safetensors"
+        best = workdir.folder / "best.safetensors"
         self.best = weights.load(best).card["scores"]["psnr"] if best.is_file() else -math.inf
         self.waited = self.saving = 0.0
         self.tracing = False
@@ -157,7 +164,7 @@ class _Trainer:
         traced = range(first, min(first + 5, config.steps)) if profile else range(0)
         while self.at < config.steps:
             if self.at == traced.start and traced:
-                jax.profiler.start_trace(str(self.workdir / "profile"))
+                jax.profiler.start_trace(str(self.folder / "profile"))
                 self.tracing = True
             waiting = time.perf_counter()
             batch = next(batches)
@@ -184,6 +191,7 @@ class _Trainer:
             if stopping or self.at % config.checkpoint.every == 0 or self.at == config.steps or scores:
                 began = time.perf_counter()
                 checkpoints.save(self.at, self.state, scores)
+                self.workdir.send()
                 self.saving += time.perf_counter() - began
             if stopping and self.at < config.steps:
                 checkpoints.wait()
@@ -195,7 +203,7 @@ class _Trainer:
         if self.tracing:
             self.tracing = False
             jax.profiler.stop_trace()
-            self.log.say(f"traced; open it with TensorBoard's profile plugin or Perfetto: {self.workdir / 'profile'}")
+            self.log.say(f"traced; open it with TensorBoard's profile plugin or Perfetto: {self.workdir}/profile")
 
     def look(self) -> int:
         """At the numbers of the oldest step that nobody has looked at."""
@@ -209,12 +217,12 @@ class _Trainer:
             if at % self.config.log_every == 0 or at == self.config.steps:
                 self.log.report(at, {**numbers, **self.speed(at)})
             return DONE
-        where = self.workdir / f"bad-batch-{at}.npz"
+        name = f"bad-batch-{at}.npz"
         what = f"the loss is {numbers['loss']:g}" + (f", its mean was {self.mean_loss:.3g}" if diverged else "")
         what = f"step {at}: {what}, the gradient's norm {numbers['gradient']:g}"
         if jax.process_count() == 1:
-            np.savez(where, **{name: np.asarray(value) for name, value in batch.items()})  # pyright: ignore
-            what += f"; its batch is in {where}"
+            np.savez(self.folder / name, **{key: np.asarray(value) for key, value in batch.items()})  # pyright: ignore
+            what += f"; its batch is in {self.workdir}/{name}"
         self.skipped += 1
         # A step that was not finite has changed nothing; one that diverged has.
         if self.on_nan == "rollback" and not diverged and self.skipped <= _MOST_SKIPPED:
@@ -255,7 +263,7 @@ class _Trainer:
             pixels = np.rint(255 * np.clip(sheet, 0, 1)).astype(np.uint8)
             try:
                 self.log.picture(self.at, "val/blurred, restored, sharp", pixels)
-                write_whole(self.workdir / "val.png", encode_image(pixels, ".png"))
+                write_whole(self.folder / "val.png", encode_image(pixels, ".png"))
             except (OSError, UserError) as error:
                 self.log.say(f"deblur train: the pictures of step {self.at} were NOT saved: {error}")
         if scores["psnr"] > self.best and self.export("best.safetensors", scores):
@@ -274,9 +282,7 @@ class _Trainer:
             }
             variant = self.config.variant.to_dict()
             try:
-                weights.save(
-                    self.workdir / name, network=self.config.network, variant=variant, params=params, card=card
-                )
+                weights.save(self.folder / name, network=self.config.network, variant=variant, params=params, card=card)
             except UserError as error:
                 self.log.say(f"deblur train: the weights of step {self.at} were NOT saved: {error}")
                 return False

@@ -1,6 +1,7 @@
 """A set of weights on disk: one safetensors file with the parameters and a card that says where they come from."""
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save as to_bytes
 
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import is_address, store, write_whole
 from deblur_jax.models import zoo
 from deblur_jax.weights.tensors import read_file
 
@@ -95,6 +96,8 @@ def load(path: str | Path) -> Weights:
 
 def resolve(model: str) -> Weights:
     """What `--model` names: a weights file, a training workdir, or a network whose weights come with the package."""
+    if is_address(model):
+        return _fetched(model)
     path = Path(model)
     if path.is_file():
         return load(path)
@@ -109,6 +112,17 @@ def resolve(model: str) -> Weights:
     if path.is_dir():
         raise UserError(f"{path}: holds neither {' nor '.join(_IN_A_WORKDIR)}; is it a training workdir?")
     raise UserError(f"{model}: no such weights file or training workdir")
+
+
+def _fetched(address: str) -> Weights:
+    """From an object store."""
+    with store(address) as there, tempfile.TemporaryDirectory() as folder:
+        found = [there] if there.suffix else [there / name for name in _IN_A_WORKDIR if (there / name).exists()]
+        if not found:
+            raise UserError(f"{address}: holds neither {' nor '.join(_IN_A_WORKDIR)}; is it a training workdir?")
+        here = Path(folder) / found[0].name
+        here.write_bytes(found[0].read_bytes())
+        return load(here)
 
 
 def bundled() -> list[str]:

@@ -182,15 +182,6 @@ def test_a_profile_is_left(tiny, tmp_path):
     assert any(path.name.endswith(".xplane.pb") and path.stat().st_size > 1000 for path in traces)
 
 
-def test_an_address_is_no_workdir(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    assert main(["train", "--config", "none.py", "--workdir", "gs://bucket/run"]) == 2
-    said = capsys.readouterr().err
-    assert "gs://bucket/run: object stores are not supported yet" in said
-    assert said.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
 def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_path, sign):
@@ -242,9 +233,8 @@ def test_bad_beginnings(tiny, tmp_path):
         ({"mesh": {"data": 1, "fsdp": 1, "space": 3}}, "crops of 32 rows cannot be shared by space=3"),
         ({"variant": {"width": 3}}, r"config.variant: .*width"),
         ({"start_from": str(tmp_path / "none")}, "no such weights file"),
-        ({"data__train": ("gs://bucket/reds",)}, "gs://bucket/reds: object stores are not supported yet"),
-        ({"data__val": ("s3://bucket/reds",)}, "s3://bucket/reds: object stores are not supported yet"),
-        ({"start_from": "gs://bucket/run"}, "gs://bucket/run: object stores are not supported yet"),
+        ({"data__train": ("gs://bucket/reds",)}, "gs://bucket/reds: pictures are read from folders"),
+        ({"data__val": ("s3://bucket/reds",)}, "s3://bucket/reds: pictures are read from folders"),
     ):
         with pytest.raises(UserError, match=words):
             loop.run(tiny(**change), tmp_path / "w")
