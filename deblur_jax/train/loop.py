@@ -33,6 +33,7 @@ from deblur_jax.train.workdir import Workdir
 DONE, FAILED, RESUMABLE = 0, 1, 75
 _LAG = 2  # steps whose numbers are not looked at yet, so that the device never waits for us
 _MOST_SKIPPED = 10  # bad batches in a row
+_SHARP = 40.0  # dB; what is this near to its sharp picture is not blurred
 
 
 class _Stop:
@@ -252,8 +253,8 @@ class _Trainer:
         found = jax.device_get(self.judge(self.state.ema, blur, sharp))
         before = jax.device_get(_baseline(blur, sharp))
         scores = {name: float(np.mean(found[name])) for name in ("psnr", "ssim", "laplacian")}
-        # Of pictures that were blurred at all: a sharp one's PSNR is infinite, and can only fall.
-        blurred = np.isfinite(before)
+        # Of pictures that were blurred at all: of a sharp one, stored as JPEG perhaps, it can only fall.
+        blurred = before < _SHARP
         scores["psnr_gain"] = float(np.mean((found["psnr"] - before)[blurred])) if blurred.any() else 0.0
         self.log.report(self.at, {f"val/{name}": value for name, value in scores.items()}, loud=True)
         count = self.config.val.pictures

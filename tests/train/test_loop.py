@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from deblur_jax import weights
-from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.train import loop
 from tests.train.conftest import TINY

@@ -57,5 +57,5 @@ def test_a_run_in_a_store_is_stopped_taken_up_and_the_same(tiny, uninterrupted, 
 
 
 def test_a_store_that_nobody_knows():
-    with pytest.raises(UserError, match="^nowhere://bucket: "):
+    with pytest.raises(UserError, match=r"^nowhere://bucket: "):
         weights.resolve("nowhere://bucket")
