@@ -108,7 +108,7 @@ def _measure(path: Path, map_path: Path | None, options: argparse.Namespace) -> 
 
     limit = round(options.max_pixels * 1e6) if math.isfinite(options.max_pixels) else None
     pixels = pictures.read(images.read_bytes(path), path, max_pixels=limit).pixels
-    measured = sharpness(images.as_rgb(pixels))
+    measured = sharpness(pixels)
     if map_path:
         images.write_image(map_path, _visible(measured.map, pixels.shape), overwrite=options.overwrite)
     return measured, (pixels.shape[1], pixels.shape[0])

@@ -15,7 +15,7 @@ import numpy as np
 from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
 from deblur_jax.restore import pictures
-from deblur_jax.restore.images import as_rgb, read_bytes
+from deblur_jax.restore.images import read_bytes
 from deblur_jax.restore.inputs import Found
 from deblur_jax.restore.pictures import Picture
 from deblur_jax.restore.restorer import Restorer, ahead
@@ -196,20 +196,8 @@ def _load(job: Job, options: Options) -> _Loaded:
         return _Loaded(job, outcome=Outcome(job, "kept"))
     data = job.read()
     picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
-    sharpness = options.sharpness(_looked_at(picture.pixels)) if options.sharpness else None
+    sharpness = options.sharpness(picture.pixels) if options.sharpness else None
     return _Loaded(job, data, picture, sharpness, laplacian_score(picture.pixels))
-
-
-_LOOKED_AT = 2048  # pixels a side are enough to see how sharp a picture is
-
-
-def _looked_at(pixels: np.ndarray) -> np.ndarray:
-    """RGB in [0, 1], reduced before it is made floating."""
-    scale = _LOOKED_AT / max(pixels.shape[:2])
-    if scale < 1:
-        size = max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale))
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    return as_rgb(pixels.reshape(*pixels.shape[:2], -1))  # OpenCV drops the axis of a single channel
 
 
 def _restored(

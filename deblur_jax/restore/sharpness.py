@@ -20,6 +20,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from deblur_jax.restore.images import as_rgb
+
 __all__ = ["AUTO_THRESHOLD", "TOO_BLURRED", "Sharpness", "sharpness"]
 
 # From 108 photographs of 640 pixels: sharp ones as they are, compressed, noisy, of low contrast, reduced, before a
@@ -46,13 +48,16 @@ class Sharpness:
     width: float  # the blur's, as a Gaussian's deviation in the picture's own pixels
 
 
-def sharpness(pixels: Float[np.ndarray, "h w 3"]) -> Sharpness:
-    """Of a picture as sRGB in [0, 1]."""
-    grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
-    reduced = max(1.0, max(grey.shape) / _LONGEST)
-    if reduced > 1:
-        size = max(1, round(grey.shape[1] / reduced)), max(1, round(grey.shape[0] / reduced))
-        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+def sharpness(pixels: np.ndarray) -> Sharpness:
+    """Of a picture `(h w 1)` or `(h w 3)` of any depth; floating ones are in [0, 1]."""
+    h, w = pixels.shape[:2]
+    reduced = max(1.0, max(h, w) / _LONGEST)
+    if reduced > 1:  # before it is made floating, which takes four times the memory
+        pixels = cv2.resize(
+            pixels, (max(1, round(w / reduced)), max(1, round(h / reduced))), interpolation=cv2.INTER_AREA
+        )
+        pixels = pixels.reshape(*pixels.shape[:2], -1)  # OpenCV drops the axis of a single channel
+    grey = cv2.cvtColor(as_rgb(pixels), cv2.COLOR_RGB2GRAY)
     widths = _widths(grey)
     known = np.sort(widths[~np.isnan(widths)])
     if not known.size:
