@@ -118,7 +118,7 @@ def sub(to: "Lowering", step: Step, given: list[Given]) -> Given:
     if (
         isinstance(one, Tensor)
         and isinstance(other, Constant)
-        and _biased(to, step, one, Constant(np.negative(other.array)))
+        and _biased(to, step, one, Constant(np.asarray(-other.array)))
     ):
         return one
     return apply(to, step, "Sub", given)

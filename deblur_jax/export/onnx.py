@@ -33,20 +33,21 @@ def convert(
     multiple: int = 1,
     channels: int = 3,
     size: tuple[int, int, int] | None = None,
+    batch: int | None = None,
     layout: Layout = "nhwc",
     whole_numbers: bool = False,
     about: Mapping[str, str] | None = None,
 ) -> tuple[Any, int]:
     """`function(variables, pictures)` as a checked ONNX model, and the least multiple that a side may be.
 
-    Of any number of pictures whose sides are multiples of `multiple`, or of `size` alone: number, height, width. With
-    `whole_numbers` the graph takes and gives 0 to 255 as uint8.
+    Of any number of pictures (or `batch` at a time) whose sides are multiples of `multiple`, or of `size` alone:
+    number, height, width. With `whole_numbers` the graph takes and gives 0 to 255 as uint8.
     """
     if size is not None:
         shape, least = (*size, channels), 1
         traced = _trace(function, variables, shape)
     else:
-        shape, least, traced = _least(function, variables, multiple, channels)
+        shape, least, traced = _least(function, variables, multiple, channels, batch)
     picture = Slot(shape, np.dtype(np.float32))
     named = [Constant(np.asarray(leaf), _name(path)) for path, leaf in jax.tree_util.tree_leaves_with_path(variables)]
     program = flatten(traced, [*named, picture])
@@ -75,10 +76,13 @@ def _trace(function: Callable[..., Any], variables: Any, shape: tuple[Any, ...])
     return jax.make_jaxpr(function)(shapes, jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
-def _least(function: Callable[..., Any], variables: Any, multiple: int, channels: int) -> tuple[Any, int, Any]:
+def _least(
+    function: Callable[..., Any], variables: Any, multiple: int, channels: int, batch: int | None
+) -> tuple[Any, int, Any]:
     """Some networks look around the border, for which the smallest of their levels must have a few pixels."""
     for least in (1, 2, 4):
-        shape = symbolic(multiple, least=least, channels=channels)
+        n, *rest = symbolic(multiple, least=least, channels=channels)
+        shape = (batch or n, *rest)
         try:
             return shape, least, _trace(function, variables, shape)
         except ValueError as error:

@@ -43,7 +43,7 @@ class Slot:
 
 @dataclass(frozen=True, eq=False)
 class Constant:
-    array: np.ndarray | np.generic
+    array: np.ndarray
     name: str = ""  # of the parameter that it was made of alone
 
     @property
