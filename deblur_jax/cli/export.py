@@ -81,7 +81,7 @@ def _say(folder: Path, card: dict[str, Any]) -> None:
         psnr = "same" if case["psnr"] is None else f"{case['psnr']:.1f} dB"
         errors = f"{case['greatest_error']:15.1e} {case['mean_error']:11.1e}"
         print(f"{case['input']:22} {shape:>16} {errors} {psnr:>9}")
-    for row in card.get("quantisation", {}).get("table", []):
+    for row in card.get("table", []):
         loss = f"PSNR loss {row['psnr_loss']:+.3f} dB" if "psnr_loss" in row else ""
         print(f"{row['precision']:6} {row['bytes'] / 2**20:6.2f} MiB  {row['speed']:.2f} times fp32's speed  {loss}")
     for name, about in card["files"].items():
