@@ -26,7 +26,8 @@ MAY_IMPORT = {
     # Its benchmark of training times the step that trains.
     "bench": _LEAVES | {"weights", "samples", "restore", "pipeline", "train"},
     "evaluate": _LEAVES | {"weights", "samples", "restore", "pipeline"},
-    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "evaluate", "bench"},
+    "export": _LEAVES | {"weights", "samples", "restore"},
+    "cli": _LEAVES | {"weights", "samples", "restore", "pipeline", "train", "evaluate", "export", "bench"},
     "__main__": {"cli"},
     "__init__": {"restore"},  # when Restorer is asked for
 }

@@ -22,7 +22,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--out", metavar="OUT", help="a file for one input, a folder for several, - for output")
     parser.add_argument(
-        "-m", "--model", default="nano", help="a network's name, a weights file or a training workdir (nano)"
+        "-m",
+        "--model",
+        default="nano",
+        help="a network, a weights file, a training workdir or an exported network (nano)",
     )
     files = parser.add_argument_group("files")
     files.add_argument("--format", metavar="SUFFIX", help="write png, jpg, webp, tif, avif or bmp (the input's own)")
@@ -50,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run_.add_argument("--memory", metavar="SIZE", help="what the process may take, such as 2G (half of the machine's)")
     run_.add_argument("--device", metavar="NAME", help="cpu, gpu, tpu, gpu:1 ... (all of the best kind)")
     run_.add_argument("--precision", choices=("float32", "bfloat16"), default="float32", help="(float32)")
-    run_.add_argument("--engine", choices=("auto", "jax"), default="auto", help="what runs the network (auto)")
+    run_.add_argument("--engine", choices=("auto", "jax", "onnx"), default="auto", help="what runs the network (auto)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -187,7 +190,7 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
     from deblur_jax.restore.compare import Comparisons
 
     use_compile_cache()
-    loaded = weights.resolve(options.model)  # before any picture is touched
+    loaded = weights.find(options.model)  # before any picture is touched
     largest = max(job.pixels for job in planned)
     overlap, network_memory = _shared_out(memory, largest)
 

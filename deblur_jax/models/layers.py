@@ -7,6 +7,7 @@ there is no switch to set.
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 Dtype = jnp.dtype | type
+Size = Any  # a number, or a symbol of one while a network is exported for any size
 
 
 def _initializer(gain: float):
@@ -51,12 +53,12 @@ def pad_to_multiple(x: Float[Array, "b h w c"], multiple: int) -> Float[Array, "
     return jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)), mode="reflect")
 
 
-def crop(x: Float[Array, "b H W c"], height: int, width: int) -> Float[Array, "b h w c"]:
+def crop(x: Float[Array, "b H W c"], height: Size, width: Size) -> Float[Array, "b h w c"]:
     """The upper left part."""
     return x[:, :height, :width]
 
 
-def area_mean(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h/{factor} w/{factor} c"]:
+def area_mean(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h//{factor} w//{factor} c"]:
     """Mean over blocks of factor x factor pixels."""
     b, h, w, c = x.shape
     return x.reshape(b, h // factor, factor, w // factor, factor, c).mean((2, 4))

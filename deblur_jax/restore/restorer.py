@@ -16,12 +16,13 @@ from deblur_jax.errors import UserError
 from deblur_jax.filters.grey import LUMA
 from deblur_jax.restore import pictures, tiles
 from deblur_jax.restore.engines import Engine, JaxEngine, devices_named
+from deblur_jax.restore.exported import ExportedEngine
 from deblur_jax.restore.images import read_bytes
-from deblur_jax.weights import Weights
+from deblur_jax.weights import Artifact, Weights
 
 __all__ = ["DENOISERS", "ENGINES", "PRECISIONS", "Restorer", "ahead"]
 
-ENGINES = ("auto", "jax")
+ENGINES = ("auto", "jax", "onnx")
 PRECISIONS = ("float32", "bfloat16")
 
 Tick = Callable[[int, int], None]
@@ -37,14 +38,14 @@ DENOISERS = {"bilateral": _bilateral}
 class Restorer:
     """`Restorer("nano").restore(picture)`: a network ready to run.
 
-    `model` is what `--model` takes: a network whose weights come with the package, a weights file or a training
-    workdir. `memory` (bytes) bounds what the network may take at once; larger pictures go through it in tiles that
-    give what the whole would have given.
+    `model` is what `--model` takes: a network whose weights come with the package, a weights file, a training workdir,
+    or an exported network, which runs as it was exported. `memory` (bytes) bounds what the network may take at once;
+    larger pictures go through it in tiles that give what the whole would have given.
     """
 
     def __init__(
         self,
-        model: str | Path | Weights = "nano",
+        model: str | Path | Weights | Artifact = "nano",
         *,
         engine: str = "auto",
         device: str | None = None,
@@ -57,9 +58,16 @@ class Restorer:
             raise UserError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
-        self.weights = model if isinstance(model, Weights) else weights.resolve(str(model))
-        self.engine: Engine = JaxEngine(
-            self.weights,
+        found = model if isinstance(model, Weights | Artifact) else weights.find(str(model))
+        if isinstance(found, Artifact):
+            self.engine: Engine = _exported(
+                found, engine=engine, device=device, precision=precision, memory=memory, max_pixels=max_pixels
+            )
+            return
+        if engine == "onnx":
+            raise UserError("--engine onnx runs exported networks: deblur export MODEL --to onnx -o DIR, --model DIR")
+        self.engine = JaxEngine(
+            found,
             devices=devices or devices_named(device),
             max_pixels=max_pixels,
             memory=memory,
@@ -182,6 +190,15 @@ class Restorer:
             back = np.rot90(self.engine(np.ascontiguousarray(way)), -turns, (1, 2))
             total += back[:, :, ::-1] if flipped else back
         return total / 8
+
+
+def _exported(artifact: Artifact, *, engine: str, precision: str, **options: Any) -> ExportedEngine:
+    runs_with = "onnx" if artifact.kind == "onnx" else "jax"
+    if engine not in ("auto", runs_with):
+        raise UserError(f"{artifact.folder}: {artifact.kind} runs with --engine {runs_with}, not {engine}")
+    if precision != "float32":
+        raise UserError(f"{artifact.folder}: its precision was settled when it was exported, leave --precision out")
+    return ExportedEngine(artifact, **options)
 
 
 def _checked(picture: np.ndarray) -> np.ndarray:

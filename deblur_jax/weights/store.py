@@ -16,6 +16,8 @@ from safetensors.numpy import save as to_bytes
 from deblur_jax.errors import UserError
 from deblur_jax.files import is_address, store, write_whole
 from deblur_jax.models import zoo
+from deblur_jax.weights import artifact
+from deblur_jax.weights.artifact import Artifact
 from deblur_jax.weights.tensors import read_file
 
 _FORMAT = "deblur_jax 1"
@@ -94,11 +96,18 @@ def load(path: str | Path) -> Weights:
     return Weights(network, params, card, merged, variant)
 
 
+def find(model: str) -> Weights | Artifact:
+    """What `--model` names where networks are only run: what `resolve` takes, or an exported artifact."""
+    return artifact.read(model) if artifact.is_artifact(model) else resolve(model)
+
+
 def resolve(model: str) -> Weights:
     """What `--model` names: a weights file, a training workdir, or a network whose weights come with the package."""
     if is_address(model):
         return _fetched(model)
     path = Path(model)
+    if artifact.is_artifact(path):
+        raise UserError(f"{path}: an exported network, without weights of its own; deblur restore runs it")
     if path.is_file():
         return load(path)
     for name in _IN_A_WORKDIR:

@@ -1,0 +1,89 @@
+"""Export a network as a folder that runs without this package: ONNX, or StableHLO for JAX.
+
+The network is compared with JAX on photographs, noise and extremes before anything is written; the folder holds the
+model, a card that says what it is, a golden example, and verify.py, which needs the runtime and NumPy alone.
+"""
+
+import argparse
+import re
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", help="a network's name, a weights file or a training workdir")
+    parser.add_argument("--to", choices=("onnx", "stablehlo"), required=True, help="the format")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
+    parser.add_argument("--size", metavar="WxH", help="take pictures of this size alone (any size)")
+    parser.add_argument("--batch", type=int, metavar="N", help="take so many pictures at a time (any number)")
+    parser.add_argument("--layout", choices=("nhwc", "nchw"), default="nhwc", help="ONNX: order of the axes (nhwc)")
+    parser.add_argument("--uint8", action="store_true", help="ONNX: 0 to 255 in and out, converted inside the graph")
+    parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="ONNX: (fp32)")
+    parser.add_argument(
+        "--calibrate", nargs="+", metavar="IN", help="int8: pictures or folders like those to be restored (the samples)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    from deblur_jax import weights
+    from deblur_jax.cli.cache import use_compile_cache
+    from deblur_jax.errors import UserError
+    from deblur_jax.export import artifact
+
+    size = _size(options.size)
+    if options.calibrate and options.precision != "int8":
+        raise UserError("--calibrate goes with --precision int8")
+    loaded = weights.resolve(options.model)
+    use_compile_cache()
+    settings = artifact.Options(
+        to=options.to,
+        precision=options.precision,
+        layout=options.layout,
+        whole_numbers=options.uint8,
+        size=size,
+        batch=options.batch,
+        calibration=_calibration(options.calibrate),
+    )
+    card = artifact.write(loaded, Path(options.model).stem, options.output, settings)
+    _say(options.output, card)
+    return 0
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    from deblur_jax.errors import UserError
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    if not match:
+        raise UserError(f"--size must be WIDTHxHEIGHT such as 640x360, not {text!r}")
+    return int(match[2]), int(match[1])
+
+
+def _calibration(inputs: list[str] | None) -> list[Any]:
+    from deblur_jax.errors import UserError
+    from deblur_jax.restore.images import read_image
+    from deblur_jax.restore.inputs import collect
+
+    if not inputs:
+        return []
+    found = collect(inputs)
+    if not found:
+        raise UserError(f"no pictures to calibrate with in {' '.join(inputs)}")
+    return [read_image(item.path) for item in found]
+
+
+def _say(folder: Path, card: dict[str, Any]) -> None:
+    report = card["parity"]
+    print(f"{'compared with JAX on':22} {'n h w':>16} {'greatest error':>15} {'mean error':>11} {'PSNR':>9}")
+    for case in report["cases"]:
+        shape = " ".join(map(str, case["shape"][:3]))
+        psnr = "same" if case["psnr"] is None else f"{case['psnr']:.1f} dB"
+        errors = f"{case['greatest_error']:15.1e} {case['mean_error']:11.1e}"
+        print(f"{case['input']:22} {shape:>16} {errors} {psnr:>9}")
+    for row in card.get("table", []):
+        loss = f"PSNR loss {row['psnr_loss']:+.3f} dB" if "psnr_loss" in row else ""
+        print(f"{row['precision']:6} {row['bytes'] / 2**20:6.2f} MiB  {row['speed']:.2f} times fp32's speed  {loss}")
+    for name, about in card["files"].items():
+        print(f"{folder / name}  {about['bytes'] / 2**20:.2f} MiB")
+    print(folder / "card.json")

@@ -1,0 +1,1 @@
+"""Networks as artifacts that run without JAX: ONNX and StableHLO, proven equal."""

@@ -1,0 +1,109 @@
+"""Half precision and 8 bits: smaller, near, and nothing left in float that need not be."""
+
+import collections
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from PIL import Image
+
+from deblur_jax import samples, weights
+from deblur_jax.cli import main
+from deblur_jax.export import quantise
+from deblur_jax.export.onnx import convert
+from deblur_jax.export.parity import natural
+from deblur_jax.restore.exported import onnx_network
+
+
+@pytest.fixture
+def export(nano, tmp_path, capsys):
+    def export(*options):
+        folder = tmp_path / "out"
+        code = main(["export", str(nano(scale=0.05)), "--to", "onnx", "-o", str(folder), *options])
+        assert code == 0, capsys.readouterr().err
+        return onnx.load(folder / "model.onnx"), json.loads((folder / "card.json").read_text())
+
+    return export
+
+
+def kinds(model):
+    return collections.Counter(node.op_type for node in model.graph.node)
+
+
+def test_half_precision_has_float32_ends(export):
+    model, card = export("--precision", "fp16")
+    assert kinds(model)["Cast"] == 2
+    ends = [*model.graph.input, *model.graph.output]
+    assert {value.type.tensor_type.elem_type for value in ends} == {onnx.TensorProto.FLOAT}
+    types = {c.data_type for c in model.graph.initializer if c.name.endswith("kernel")}
+    assert types == {onnx.TensorProto.FLOAT16}
+    assert 1e-5 < card["parity"]["computed_in_half"]["greatest_error"] < 2e-2
+    exact, half = card["table"]
+    assert half["bytes"] < 0.8 * exact["bytes"]
+
+
+def test_eight_bits(export, tmp_path):
+    """Calibrated on pictures of odd sizes and depths, some smaller than a piece."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    with Image.open(samples.PICTURES[0]) as photo:
+        photo.crop((300, 200, 423, 401)).save(pictures / "odd.png")
+        photo.crop((300, 200, 303, 201)).save(pictures / "tiny.png")
+        photo.crop((0, 0, 700, 333)).convert("L").save(pictures / "grey.png")
+    model, card = export("--precision", "int8", "--calibrate", str(pictures))
+    types = collections.Counter(c.data_type for c in model.graph.initializer if ".int" in c.name)
+    assert types[onnx.TensorProto.INT8] == kinds(model)["Conv"] == types[onnx.TensorProto.INT32]
+    zero_points = {c.data_type for c in model.graph.initializer if c.name.endswith("out.zero")}
+    assert zero_points == {onnx.TensorProto.UINT8}
+    about = card["quantisation"]
+    assert about["calibration"] == {"pictures": 3, "source": "given", "pieces": 3}
+    assert about["layers_left_in_float"] == []
+    assert set(about["sensitivity"]["layers"]) == {n.name for n in model.graph.node if n.op_type == "Conv"}
+    assert min(about["sensitivity"]["layers"].values()) > 0
+    assert 36 < card["parity"]["natural_psnr"] < 80
+    exact, rounded = card["table"]
+    assert set(rounded) == {"precision", "bytes", "speed", "psnr_loss", "measured_on"}
+    assert (exact["precision"], rounded["precision"]) == ("fp32", "int8")
+    assert abs(rounded["psnr_loss"]) < 1
+
+
+@pytest.fixture
+def tiny(nano):
+    loaded = weights.load(nano(scale=0.05))
+    module = loaded.entry.deployed()
+    return convert(module.apply, {"params": loaded.deployed()}, multiple=8)[0]
+
+
+class Options:
+    layout, whole_numbers, size, batch, precision, calibration = "nhwc", False, None, None, "int8", ()
+
+
+def test_all_convolutions_and_additions_run_in_eight_bits(tiny, tmp_path):
+    """As ONNX Runtime sees it once it has put things together."""
+    made, _ = quantise.quantised(tiny, Options, multiple=8)
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    found = kinds(onnx.load(tmp_path / "optimised.onnx"))
+    assert found["Conv"] + found["FusedConv"] == 0
+    assert found["QLinearConv"] == kinds(tiny)["Conv"]
+    assert found["QLinearAdd"] == 1
+    assert (found["QuantizeLinear"], found["DequantizeLinear"]) == (1, 1)
+
+
+def test_sensitive_layers_stay_float(tiny, monkeypatch):
+    """With an aim that 8 bits cannot reach, the most sensitive are left out, and it comes nearer."""
+    coarse, about = quantise.quantised(tiny, Options, multiple=8)
+    assert about["quantisation"]["layers_left_in_float"] == []
+    picture = natural(128, 128)
+    exact = onnx_network(tiny.SerializeToString())(picture)
+    error = ((onnx_network(coarse.SerializeToString())(picture) - exact) ** 2).mean()
+    monkeypatch.setattr(quantise, "_AIM", -10 * np.log10(error) + 2)
+    finer, about = quantise.quantised(tiny, Options, multiple=8)
+    kept = about["quantisation"]["layers_left_in_float"]
+    assert kept
+    assert kept == list(about["quantisation"]["sensitivity"]["layers"])[: len(kept)]
+    assert ((onnx_network(finer.SerializeToString())(picture) - exact) ** 2).mean() < error
