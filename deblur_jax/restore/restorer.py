@@ -58,6 +58,7 @@ class Restorer:
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
         self.weights = model if isinstance(model, Weights) else weights.resolve(str(model))
+        self.precision = precision
         self.engine: Engine = JaxEngine(
             self.weights,
             devices=devices or devices_named(device),
