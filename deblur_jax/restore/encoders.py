@@ -1,6 +1,7 @@
 """How a clip is encoded: codec, quality and pixel format, inherited from the input or chosen."""
 
 import dataclasses
+import io
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,7 @@ CODECS = {
     "mpeg2video": _Codec("mpeg2video", quantiser=2),
     "mjpeg": _Codec("mjpeg", quantiser=2),
 }
+_IN_TRANSPORT_STREAMS = ("h264", "hevc", "mpeg2video")  # FFmpeg would write others as data that nobody reads
 _INSTEAD = {"webm": "vp9"}  # for codecs that cannot be written; else H.264
 
 
@@ -164,9 +166,8 @@ def _opens(encoding: Encoding) -> bool:
 
 
 def _holds(container: str, codec: str) -> bool:
-    if codec not in CODECS:
-        return False
-    import io
+    if codec not in CODECS or container == "mpegts":
+        return codec in _IN_TRANSPORT_STREAMS
 
     # `supported_codecs` needs an output; nothing is written to this one.
     with av.open(io.BytesIO(), "w", format=container) as probe:

@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
 import jax
@@ -21,24 +21,6 @@ from deblur_jax.restore.segments import LENGTH, Segments, Stored
 from deblur_jax.restore.video_io import Clip, Decoded
 
 __all__ = ["ClipSink", "PictureSink", "Sink"]
-
-
-class Sink(Protocol):
-    state: dict[str, Any]  # behind the last frame that an earlier run has done
-
-    def has(self, number: int) -> bool:
-        """Whether this frame is done already."""
-        ...
-
-    def add(
-        self, decoded: Decoded, before: np.ndarray | None, after: np.ndarray | None, state: dict[str, Any]
-    ) -> None: ...
-
-    def finish(self) -> list[str]:
-        """Writes what is left; returns what the user should be told."""
-        ...
-
-    def close(self) -> None: ...
 
 
 class _Encoder:
@@ -93,6 +75,7 @@ class ClipSink:
         self.state: dict[str, Any] = self._encoders[0].segments.states[-1] if done else {}
 
     def has(self, number: int) -> bool:
+        """Whether this frame is there already and need not be restored."""
         return False
 
     def add(self, decoded: Decoded, before: np.ndarray | None, after: np.ndarray | None, state: dict[str, Any]) -> None:
@@ -166,6 +149,9 @@ class PictureSink:
 
     def close(self) -> None:
         pass
+
+
+Sink = ClipSink | PictureSink
 
 
 def _make_folder(folder: Path) -> None:
