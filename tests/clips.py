@@ -98,6 +98,7 @@ def make(
     return path
 
 
+# H.273's matrices as FFmpeg's scaler numbers them; small clips without a tag are BT.601.
 _SWSCALE = {0: 1, 1: 1, 2: 5, 5: 5, 6: 5, 9: 9}
 
 
@@ -110,7 +111,9 @@ def _subtitles(path, codec):
     made = path.with_name("subtitles.mp4")
     with av.open(str(text)) as given, av.open(str(made), "w") as out:
         stream = out.add_stream("mov_text")
-        stream.codec_context.subtitle_header = b"[Script Info]\n\n[V4+ Styles]\nFormat: Name\n\n[Events]\nFormat: Text\n"
+        stream.codec_context.subtitle_header = (
+            b"[Script Info]\n\n[V4+ Styles]\nFormat: Name\n\n[Events]\nFormat: Text\n"
+        )
         for packet in given.demux(given.streams.subtitles[0]):
             if (subtitle := given.streams.subtitles[0].codec_context.decode2(packet)) is not None:
                 written = stream.codec_context.encode_subtitle(subtitle)

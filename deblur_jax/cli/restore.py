@@ -264,21 +264,24 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
             progress(int(done + part * current), total)
             emit(event="progress", done=round((done + part * current) / total, 4))
 
+        stopping = restore_clips.Stopping(planned)
         sizes = iter(job.pixels for job in planned if not (job.wrong or job.exists))
         try:
-            current = next(sizes, 0)
-            for outcome in jobs.run(planned, restorer, settings, tick=tick):
-                outcomes.append(outcome)
-                emit(event="picture", **outcome.as_dict())
-                if not (outcome.job.wrong or outcome.job.exists):
-                    done += outcome.job.pixels
-                    current = next(sizes, 0)
-                    progress(int(done), total)
+            with stopping:
+                current = next(sizes, 0)
+                for outcome in jobs.run(planned, restorer, settings, tick=tick):
+                    outcomes.append(outcome)
+                    emit(event="picture", **outcome.as_dict())
+                    if not (outcome.job.wrong or outcome.job.exists):
+                        done += outcome.job.pixels
+                        current = next(sizes, 0)
+                        progress(int(done), total)
         finally:
             progress.__exit__()
             if comparisons:
                 comparisons.finish()
             _conclude(options, outcomes, len(planned), passed_over, emit)
+            stopping.leave()
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     return 0 if not failed else 1 if failed < len(outcomes) else 2
 

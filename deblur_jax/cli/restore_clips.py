@@ -2,8 +2,11 @@
 
 import argparse
 import importlib
+import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,3 +108,37 @@ def row(report: Any) -> str:
     if report.resumed:
         said += f"; {report.resumed} were there already"
     return said + (f"; {report.skipped} sharp ones passed by the network" if report.skipped else "")
+
+
+class Stopping:
+    """While clips are restored, SIGTERM stops as Ctrl-C does; `leave` says what can be taken up, and exits with 75."""
+
+    def __init__(self, planned: list[Any]) -> None:
+        self._targets = [job.target for job in planned if job.clip and not (job.wrong or job.exists)]
+        self._terminated = self._interrupted = False
+
+    def __enter__(self) -> "Stopping":
+        self._before = None
+        if self._targets and threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._stop)
+        return self
+
+    def _stop(self, *_: object) -> None:
+        self._terminated = True
+        raise KeyboardInterrupt
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._interrupted = kind is KeyboardInterrupt
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+
+    def leave(self) -> None:
+        if not self._interrupted:
+            return
+        for target in self._targets:
+            if (target.parent / f".{target.name}.deblur").is_dir():
+                print(f"deblur restore: {target}: the same command goes on where it stopped", file=sys.stderr)
+        if self._terminated:
+            print("deblur restore: stopped by SIGTERM", file=sys.stderr, flush=True)
+            sys.stdout.flush()
+            os._exit(75)  # XLA's threads may still compute, and crash an orderly exit

@@ -14,7 +14,7 @@ from av.codec.context import CodecContext, Flags
 from deblur_jax.errors import UserError
 from deblur_jax.restore.images import silenced_stderr
 from deblur_jax.restore.inputs import WRITABLE_CLIPS
-from deblur_jax.restore.video_io import Clip, Colours, depth_of, reason
+from deblur_jax.restore.video_io import FAILURES, Clip, Colours, depth_of, reason
 
 __all__ = ["CODECS", "Encoding", "choose", "opened"]
 
@@ -149,7 +149,7 @@ def opened(encoding: Encoding) -> Any:
     with silenced_stderr():  # SVT-AV1 talks
         try:
             context.open()
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             raise UserError(
                 f"{encoding.codec} cannot be written as {encoding.pixel_format} of {encoding.width}x{encoding.height}: "
                 f"{reason(error)}"

@@ -13,6 +13,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import ArgumentError
 from av.stream import Disposition
 
 from deblur_jax.errors import UserError
@@ -20,7 +21,7 @@ from deblur_jax.restore.encoders import CODECS, Encoding
 from deblur_jax.restore.images import silenced_stderr
 from deblur_jax.restore.inputs import WRITABLE_CLIPS
 from deblur_jax.restore.segments import Segments, decode_times
-from deblur_jax.restore.video_io import Clip, main_stream, open_clip, reason, url
+from deblur_jax.restore.video_io import FAILURES, Clip, main_stream, open_clip, reason, url
 
 __all__ = ["Cut", "join"]
 
@@ -68,7 +69,7 @@ def join(
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, target)
-    except (OSError, ValueError) as error:
+    except FAILURES as error:
         temporary.unlink(missing_ok=True)
         raise UserError(f"{target}: cannot be written: {reason(error)}") from None
     except BaseException:
@@ -192,7 +193,7 @@ def _holds(container: str, stream: Any) -> bool:
             twin = trial.add_stream_from_template(stream)
             twin.time_base = stream.time_base
             trial.start_encoding()
-    except (OSError, ValueError):
+    except FAILURES:
         return False
     return True
 
@@ -226,7 +227,7 @@ def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, Fract
     while True:
         try:
             packet = next(packets, None)
-        except (OSError, ValueError) as error:
+        except FAILURES as error:
             copied.notes.append(f"sound and subtitles end where the input cannot be read further: {reason(error)}")
             return
         if packet is None:
@@ -250,5 +251,5 @@ def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, Fract
 def _mux(out: Any, packet: Any, copied: _Copied) -> None:
     try:
         out.mux_one(packet)
-    except ValueError:  # times that run backwards: this packet alone is lost
+    except ArgumentError:  # times that run backwards: this packet alone is lost
         copied.refused[packet.opaque] = copied.refused.get(packet.opaque, 0) + 1

@@ -3,14 +3,12 @@
 import collections
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 __all__ = ["FADE", "Judge", "Weighed", "weighed"]
 
 FADE = 6  # frames over which the change comes and goes, on the sharp side of a border
 _MARGIN = 0.03  # how far beyond the threshold a frame must be to turn the verdict
-
-T = TypeVar("T")
 
 
 @dataclass
@@ -31,18 +29,18 @@ class Judge:
         return not self.sharp
 
 
-class Weighed(NamedTuple, Generic[T]):
-    item: T
+class Weighed(NamedTuple):
+    item: Any
     weight: float  # how much of the network's change; 0 is none at all
     sharp: bool | None  # the judge's memory behind this frame
     since_blurred: int
 
 
-def weighed(items: Iterable[tuple[T, float]], judge: Judge) -> Iterator[Weighed[T]]:
+def weighed(items: Iterable[tuple[Any, float]], judge: Judge) -> Iterator[Weighed]:
     """Of items with their scores: 1 for blurred ones, falling to 0 over `FADE` frames on either side of them."""
-    waiting: collections.deque[tuple[T, bool | None, int]] = collections.deque()
+    waiting: collections.deque[tuple[Any, bool | None, int]] = collections.deque()
 
-    def first() -> Weighed[T]:
+    def first() -> Weighed:
         item, sharp, since = waiting.popleft()
         ahead = next((n for n, (_, _, later) in enumerate(waiting, 1) if later == 0), FADE)
         return Weighed(item, 1.0 - min(since, ahead, FADE) / FADE if since else 1.0, sharp, since)

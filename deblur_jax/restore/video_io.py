@@ -10,12 +10,15 @@ from typing import Any
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from av.stream import Disposition
 from av.video.reformatter import ColorRange, Interpolation
 
 from deblur_jax.errors import UserError
 
 __all__ = ["Clip", "Colours", "Decoded", "Loss", "frames", "probe"]
+
+FAILURES = (FFmpegError, OSError, ValueError)  # what FFmpeg may raise on any file
 
 _UNSPECIFIED = 2  # of the tables of H.273: primaries, transfer and matrix
 _RGB_MATRIX = 0
@@ -108,7 +111,7 @@ class Loss:
         return {"packets": self.packets, "damaged": self.damaged, "resized": self.resized}
 
     def notes(self) -> list[str]:
-        said = [f"{self.packets} packets could not be decoded: their frames are missing"] if self.packets else []
+        said = [f"{self.packets} frames cannot be decoded and are missing"] if self.packets else []
         said += [f"{self.damaged} frames are damaged in the input"] if self.damaged else []
         said += [f"{self.resized} frames of another size were scaled to the first one's"] if self.resized else []
         return said + ([self.ends] if self.ends else [])
@@ -142,7 +145,7 @@ def reason(error: BaseException) -> str:
 def open_clip(path: Path) -> Any:
     try:
         return av.open(url(path), metadata_errors="replace")
-    except (OSError, ValueError) as error:
+    except FAILURES as error:
         raise UserError(f"{path}: not a readable clip: {reason(error)}") from None
 
 
@@ -218,7 +221,7 @@ def frames(
     before = loss.counts()
     for frame, pts in _sought(clip, loss, target):
         if (first is not None and pts < first) or (after and pts <= after[1]):
-            loss.packets = before["packets"]  # those were counted then, or are not wanted
+            loss.packets, loss.damaged = before["packets"], before["damaged"]  # counted then, or not wanted
             continue
         if end is not None and pts * base >= end:
             return
@@ -227,7 +230,6 @@ def frames(
         index, last = index + 1, pts
         if index % every:
             continue
-        loss.damaged += frame.is_corrupt
         loss.resized += (frame.width, frame.height) != (clip.width, clip.height)
         yield Decoded(index, pts, (frame.duration or 0) * every, _working(frame, clip, pixel_format), loss.counts())
 
@@ -241,7 +243,7 @@ def _sought(clip: Clip, loss: Loss, target: int | None) -> Iterator[tuple[av.Vid
             try:
                 container.seek(target, stream=stream)
                 first = next(timed, None)
-            except (OSError, ValueError):
+            except FAILURES:
                 first = None
             if first is not None and first[1] <= target:
                 yield first
@@ -263,30 +265,39 @@ def _timed(decoded: Iterator[av.VideoFrame], clip: Clip) -> Iterator[tuple[av.Vi
 def _decoded(container: Any, stream: Any, loss: Loss) -> Iterator[av.VideoFrame]:
     """What can be decoded of the stream; the rest is counted."""
     stream.thread_type = "AUTO"
-    seen = 0
+    # Frames come out in the order of their times: what was sent for an earlier time and has not come is lost. (VP8 has
+    # packets that are not shown.)
+    counts = stream.codec_context.codec.canonical_name != "vp8"
+    sent: set[int] = set()
+    damaged: set[int] = set()
     packets = container.demux(stream)
+    seen = 0
     while True:
         try:
-            packet = next(packets)
-        except StopIteration:
-            break
-        except (OSError, ValueError) as error:
-            loss.ends = f"the input cannot be read beyond {seen} frames: {reason(error)}"
-            break
-        seen += packet.size > 0
+            packet = next(packets, None)
+        except FAILURES as error:
+            loss.ends = f"the input cannot be read behind packet {seen} of its video: {reason(error)}"
+            packet = None
         try:
-            several = packet.decode()
-        except (OSError, ValueError):
-            loss.packets += packet.size > 0
-            continue
-        yield from several
-    else:
-        return
-    if loss.ends:
-        try:
-            yield from stream.decode(None)
-        except (OSError, ValueError):
-            loss.packets += 1
+            several = stream.decode(None) if packet is None else packet.decode()
+        except FAILURES:
+            several = []
+        if packet is not None and packet.size and packet.pts is not None and not packet.is_discard:
+            seen += 1
+            if counts:
+                sent.add(packet.pts)
+            if packet.is_corrupt:
+                damaged.add(packet.pts)
+        for frame in several:
+            if frame.pts is not None:
+                lost = {pts for pts in sent if pts < frame.pts}
+                loss.packets += len(lost)
+                loss.damaged += frame.is_corrupt or frame.pts in damaged
+                sent -= lost | {frame.pts}
+            yield frame
+        if packet is None:
+            loss.packets += len(sent)
+            return
 
 
 def _working(frame: av.VideoFrame, clip: Clip, pixel_format: str) -> av.VideoFrame:
