@@ -13,6 +13,7 @@ from deblur_jax.restore import read_image
 def photograph(width=64, height=48, shift=0):
     """A piece of a photograph, 8 bits, that moves with `shift`."""
     whole = np.rint(255 * read_image(samples.PICTURES[0])).astype(np.uint8)
+    shift %= 20
     piece = whole[100 : 100 + 4 * height, 100 + 4 * shift : 100 + 4 * (shift + width)]
     return cv2.resize(piece, (width, height), interpolation=cv2.INTER_AREA)
 

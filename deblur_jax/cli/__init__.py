@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deblur_jax import __version__
-from deblur_jax.cli import bench, blur, data, demo, edges, eval, models, restore, sharpness, train, weights
+from deblur_jax.cli import bench, blur, data, demo, edges, eval, live, models, restore, sharpness, train, weights
 from deblur_jax.errors import UserError
 
-_VERBS = (restore, sharpness, models, weights, blur, edges, data, train, eval, bench, demo)
+_VERBS = (restore, live, sharpness, models, weights, blur, edges, data, train, eval, bench, demo)
 
 
 class _Parser(argparse.ArgumentParser):
