@@ -46,7 +46,12 @@ def run(options: argparse.Namespace) -> int:
     loaded = weights.resolve(options.model)
     use_compile_cache()
     restorer = Restorer(loaded, devices=devices_named(options.device)[:1])
-    live = Live(opened, restorer, budget=options.budget / 1000, ends=ends, strength=options.strength)
+    live = Live(
+        opened,
+        lambda picture: restorer.restore(picture, strength=options.strength),
+        budget=options.budget / 1000,
+        ends=ends,
+    )
     with contextlib.ExitStack() as stack:
         preview = recording = None
         if options.record:

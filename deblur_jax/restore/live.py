@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.restore.restorer import Restorer
 
 __all__ = ["Achieved", "Live", "Recording", "open_source"]
 
@@ -67,17 +66,16 @@ class Live:
     def __init__(
         self,
         opened: Callable[[], Any | None],
-        restorer: Restorer,
+        restore: Callable[[np.ndarray], np.ndarray],
         *,
         budget: float,
         ends: bool = False,
         waits: tuple[float, ...] = _WAITS,
-        **options: Any,
     ) -> None:
         self.achieved = Achieved()
         self.over = threading.Event()  # stop, or nothing more comes
         self.waiting = False  # for the source to come back
-        self._opened, self._restorer, self._options = opened, restorer, options
+        self._opened, self._restore = opened, restore
         self._budget, self._ends, self._waits = budget, ends, waits
         self._newest: _Arrived | None = None
         self._there = threading.Condition()
@@ -95,7 +93,7 @@ class Live:
                 if begun - frame.at > self._budget - min(self._takes, self._budget / 2):
                     self.achieved.dropped += 1
                     continue
-                after = self._restorer.restore(frame.picture, **self._options)
+                after = self._restore(frame.picture)
                 if frame.picture.shape != self._compiled:
                     self._compiled = frame.picture.shape
                     if self._newer():  # while it was compiled
@@ -136,8 +134,8 @@ class Live:
                     came = self._drain(source)
                 with contextlib.suppress(cv2.error):
                     source.release()
-                if self._ends:
-                    break
+            if self._ends:
+                break
             failures = 0 if came else failures + 1
             self.waiting = True
             self.over.wait(self._waits[min(failures, len(self._waits) - 1)])
@@ -205,6 +203,7 @@ class Recording:
 
     def __init__(self, path: Path) -> None:
         import av
+        from av.container import Flags
 
         from deblur_jax.restore.inputs import WRITABLE_CLIPS
         from deblur_jax.restore.video_io import FAILURES, reason, url
@@ -218,6 +217,7 @@ class Recording:
             self._out = av.open(url(path), "w", format=container, options=options)
         except FAILURES as error:
             raise UserError(f"{path}: cannot be written: {reason(error)}") from None
+        self._out.flags |= Flags.flush_packets.value
         self._codec = "libvpx-vp9" if container == "webm" else "libx264"
         self._path, self._stream, self._first, self._last = path, None, 0.0, -1
         self._size = (0, 0)
@@ -245,7 +245,7 @@ class Recording:
         cut = np.ascontiguousarray(picture[: self._size[1], : self._size[0]])
         frame: av.VideoFrame = from_rgb(cut, "yuv420p", Colours(1, 1, 1, 1))
         frame.pts = self._last = max(self._last + 1, round(1000 * (at - self._first)))
-        frame.time_base = self._stream.time_base
+        frame.time_base = Fraction(1, 1000)  # the stream's own may have become another one with the header
         try:
             self._out.mux(self._stream.encode(frame))
         except FAILURES as error:

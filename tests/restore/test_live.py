@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+import urllib.error
 import urllib.request
 
 import av
@@ -16,15 +17,14 @@ from deblur_jax.restore.live import Live, Recording, open_source
 from deblur_jax.restore.preview import Preview
 
 
-class Slow:
-    """Stands for a Restorer whose network takes its time."""
+def slow(seconds):
+    """Stands for a network that takes its time."""
 
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def restore(self, picture, **options):
-        time.sleep(self.seconds)
+    def restore(picture):
+        time.sleep(seconds)
         return picture
+
+    return restore
 
 
 class Camera:
@@ -55,7 +55,7 @@ def shown(live):
 
 def test_under_load_frames_are_dropped_and_the_latency_stays():
     """Fifty frames a second come, the network does ten."""
-    live = Live(lambda: Camera(50, 50), Slow(0.1), budget=0.15, ends=True)
+    live = Live(lambda: Camera(50, 50), slow(0.1), budget=0.15, ends=True)
     numbers, ages = shown(live)
     achieved = live.achieved
     assert achieved.arrived == 50
@@ -69,7 +69,7 @@ def test_under_load_frames_are_dropped_and_the_latency_stays():
 
 
 def test_without_load_none_is_dropped():
-    live = Live(lambda: Camera(10, 20), Slow(0.0), budget=0.2, ends=True)
+    live = Live(lambda: Camera(10, 20), slow(0.0), budget=0.2, ends=True)
     numbers, _ = shown(live)
     assert len(numbers) >= 9  # the first one may go while the network is compiled
     assert live.achieved.dropped == 10 - len(numbers)
@@ -84,7 +84,7 @@ def test_a_source_that_dies_and_returns():
         opened_at.append(time.monotonic())
         return sources.pop(0) if sources else None
 
-    live = Live(opened, Slow(0.0), budget=1.0, waits=(0.05, 0.1, 0.2, 30.0))
+    live = Live(opened, slow(0.0), budget=1.0, waits=(0.05, 0.1, 0.2, 30.0))
     seen = set()
 
     def show(before, after, at):
@@ -115,7 +115,7 @@ def test_the_page():
             while not stop.wait(0.02):
                 preview.show(np.zeros((20, 30, 3), np.uint8), np.full((20, 30, 3), 200, np.uint8))
 
-        player = threading.Thread(target=play)
+        player = threading.Thread(target=play, daemon=True)
         player.start()
         with urllib.request.urlopen(f"{preview.address}stream", timeout=5) as stream:
             assert stream.headers["Content-Type"].startswith("multipart/x-mixed-replace")
