@@ -12,10 +12,24 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deblur_jax import __version__
-from deblur_jax.cli import bench, blur, data, demo, edges, eval, export, models, restore, sharpness, train, weights
+from deblur_jax.cli import (
+    bench,
+    blur,
+    data,
+    demo,
+    edges,
+    eval,
+    export,
+    live,
+    models,
+    restore,
+    sharpness,
+    train,
+    weights,
+)
 from deblur_jax.errors import UserError
 
-_VERBS = (restore, sharpness, models, weights, blur, edges, data, train, eval, export, bench, demo)
+_VERBS = (restore, live, sharpness, models, weights, blur, edges, data, train, eval, export, bench, demo)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -1,7 +1,9 @@
-"""Make blurred pictures sharp: files, folders, patterns, or - for standard input.
+"""Make blurred pictures and clips sharp: files, folders, patterns, or - for standard input.
 
-Everything else in a picture stays: EXIF, colour profile, depth, alpha, size. Pictures larger than the memory go through
-the network in tiles that cannot be seen. Without -o results stand beside their pictures as NAME-sharp.SUFFIX.
+Everything else stays: of a picture EXIF, colour profile, depth, alpha, size; of a clip sound, subtitles, chapters,
+times, rotation, colour, depth, codec. Pictures larger than the memory go through the network in tiles that cannot be
+seen; a clip that was interrupted goes on with the same command. Without -o results stand beside their inputs as
+NAME-sharp.SUFFIX.
 """
 
 import argparse
@@ -13,14 +15,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+from deblur_jax.cli import restore_clips
+
 _LONG_JOB = 20e6  # pixels, from which on the time is estimated before
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "inputs", nargs="+", metavar="IN", help="pictures, folders, patterns such as 'in/**/*.jpg', or -"
+        "inputs", nargs="+", metavar="IN", help="pictures, clips, folders, patterns such as 'in/**/*.jpg', or -"
     )
-    parser.add_argument("-o", "--out", metavar="OUT", help="a file for one input, a folder for several, - for output")
+    parser.add_argument(
+        "-o", "--out", metavar="OUT", help="a file for one input, a folder for several, out/%%05d.png, - for output"
+    )
     parser.add_argument(
         "-m",
         "--model",
@@ -28,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a network, a weights file, a training workdir or an exported network (nano)",
     )
     files = parser.add_argument_group("files")
-    files.add_argument("--format", metavar="SUFFIX", help="write png, jpg, webp, tif, avif or bmp (the input's own)")
+    files.add_argument("--format", metavar="SUFFIX", help="write png, jpg ...; clips mp4, mkv ... (the input's own)")
     files.add_argument("--quality", type=int, metavar="Q", help="of JPEG, WebP and AVIF, 1 to 100 (at least 95)")
     files.add_argument("--strip-metadata", action="store_true", help="leave out all but the colour profile")
     files.add_argument("--name", metavar="TEMPLATE", help="of outputs: {stem}, {suffix} and {n} are filled in")
@@ -40,13 +46,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     what = parser.add_argument_group("what is restored, and how much")
     what.add_argument(
-        "--selective", nargs="?", const="auto", metavar="THRESHOLD", help="copy pictures that are sharp already"
+        "--selective",
+        nargs="?",
+        const="auto",
+        metavar="THRESHOLD",
+        help="copy pictures that are sharp already; a clip's sharp frames are encoded as they are",
     )
     what.add_argument("--strength", type=float, default=1.0, metavar="S", help="how much of the change, 0 to 1 (1)")
     what.add_argument("--tta", action="store_true", help="average over the 8 flips and turns: better, 8 times slower")
     what.add_argument("--denoise", choices=("bilateral",), help="reduce noise before the network")
     what.add_argument("--mask", metavar="FILE", help="restore where this grey picture is white")
     what.add_argument("--region", metavar="X,Y,W,H", help="restore this rectangle alone; its border is feathered")
+    restore_clips.add_arguments(parser)
     run_ = parser.add_argument_group("how it is run and shown")
     run_.add_argument("--compare", type=Path, metavar="FOLDER", help="write before and after side by side, and a page")
     run_.add_argument("--json", action="store_true", help="progress and results as lines of JSON on standard output")
@@ -62,18 +73,22 @@ def run(options: argparse.Namespace) -> int:
     _check(options)
     memory = _bytes(options.memory) if options.memory else None
     from deblur_jax.restore import jobs, pictures
-    from deblur_jax.restore.inputs import collect
+    from deblur_jax.restore.inputs import READABLE_CLIPS, WRITABLE_CLIPS, Found, collect, is_pattern
 
     piped = options.inputs == ["-"]
     if not piped and (options.out == "-" or "-" in options.inputs):
         raise UserError("standard input is one picture: deblur restore - -o -, or -o FILE")
     suffix = f".{options.format.removeprefix('.')}" if options.format else None
-    if suffix:
+    if suffix and suffix.lower() not in WRITABLE_CLIPS:
         pictures.format_of(suffix)
     if piped:
         planned, passed_over = [_piped(options, suffix)], 0
     else:
-        found = collect(options.inputs)
+        patterns = [n for n in options.inputs if is_pattern(n) and not os.path.exists(n)]
+        # A folder's .ts are TypeScript more often than clips.
+        suffixes = (*pictures.READABLE_SUFFIXES, *(s for s in READABLE_CLIPS if s != ".ts"))
+        found = collect([n for n in options.inputs if n not in patterns], suffixes)
+        found += [Found(Path(n), Path(n).parent) for n in patterns]
         if not found:
             raise UserError(f"no pictures in {' '.join(options.inputs)}: {found.skipped} files of other kinds")
         out = Path(options.out) if options.out else None
@@ -89,7 +104,9 @@ def run(options: argparse.Namespace) -> int:
             skip_existing=options.skip_existing,
         )
         passed_over = found.skipped
-    planned = [_probed(job) for job in planned]
+    clips = sum(job.clip for job in planned)
+    restore_clips.check(options, clips, len(planned) - clips)
+    planned = [_probed(job, options) for job in planned]
     if options.dry_run:
         return _dry_run(planned, passed_over)
     return _run(options, planned, passed_over, memory)
@@ -157,14 +174,22 @@ def _piped(options: argparse.Namespace, suffix: str | None) -> Any:
     return jobs.Job("standard input", target, format, data=sys.stdin.buffer.read())
 
 
-def _probed(job: Any) -> Any:
+def _probed(job: Any, options: argparse.Namespace) -> Any:
     """With the number of pixels; what is wrong with a file is said when its turn comes."""
     import dataclasses
 
     from deblur_jax.errors import UserError
     from deblur_jax.restore import pictures
+    from deblur_jax.restore.inputs import is_pattern
 
+    if job.wrong or job.exists:
+        return job
     try:
+        if job.clip:
+            from deblur_jax.restore import numbered, video_io
+
+            clip = numbered.probe(job.path, options.fps) if is_pattern(job.path) else video_io.probe(job.path)
+            return dataclasses.replace(job, pixels=clip.width * clip.height * clip.frames, frames=clip.frames)
         header = pictures.probe(job.data if job.data is not None else job.path, job.name)
     except UserError:
         return job
@@ -191,7 +216,7 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
 
     use_compile_cache()
     loaded = weights.find(options.model)  # before any picture is touched
-    largest = max(job.pixels for job in planned)
+    largest = max(job.pixels // job.frames for job in planned)
     overlap, network_memory = _shared_out(memory, largest)
 
     @functools.cache
@@ -224,6 +249,7 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
         overlap=overlap,
         sharpness=lambda pixels: sharpness.sharpness(pixels).score,
         show=comparisons.add if comparisons else None,
+        clip=restore_clips.chosen(options),
         **selective,
     )
     total = sum(job.pixels for job in planned if not (job.wrong or job.exists)) or 1
@@ -241,21 +267,24 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
             progress(int(done + part * current), total)
             emit(event="progress", done=round((done + part * current) / total, 4))
 
+        stopping = restore_clips.Stopping(planned)
         sizes = iter(job.pixels for job in planned if not (job.wrong or job.exists))
         try:
-            current = next(sizes, 0)
-            for outcome in jobs.run(planned, restorer, settings, tick=tick):
-                outcomes.append(outcome)
-                emit(event="picture", **outcome.as_dict())
-                if not (outcome.job.wrong or outcome.job.exists):
-                    done += outcome.job.pixels
-                    current = next(sizes, 0)
-                    progress(int(done), total)
+            with stopping:
+                current = next(sizes, 0)
+                for outcome in jobs.run(planned, restorer, settings, tick=tick):
+                    outcomes.append(outcome)
+                    emit(event="picture", **outcome.as_dict())
+                    if not (outcome.job.wrong or outcome.job.exists):
+                        done += outcome.job.pixels
+                        current = next(sizes, 0)
+                        progress(int(done), total)
         finally:
             progress.__exit__()
             if comparisons:
                 comparisons.finish()
             _conclude(options, outcomes, len(planned), passed_over, emit)
+            stopping.leave()
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     return 0 if not failed else 1 if failed < len(outcomes) else 2
 
@@ -321,7 +350,6 @@ def _conclude(options: argparse.Namespace, outcomes: list[Any], planned: int, pa
     restored = [o for o in outcomes if o.status == "restored"]
     copied = [o for o in outcomes if o.status == "copied"]
     failed = [o for o in outcomes if o.status == "failed"]
-    seconds = sum(o.seconds for o in restored)
     emit(event="done", restored=len(restored), copied=len(copied), failed=len(failed), of=planned)
     for outcome in failed:
         print(f"deblur restore: {outcome.message}", file=sys.stderr)
@@ -337,9 +365,10 @@ def _conclude(options: argparse.Namespace, outcomes: list[Any], planned: int, pa
             for note in outcome.notes:
                 print(f"{'':{wide}}  {note}")
     if copied:
-        speed = seconds / max(1, sum(o.width * o.height for o in restored))
+        pictures = [o for o in restored if not o.clip]
+        speed = sum(o.seconds for o in pictures) / max(1, sum(o.width * o.height for o in pictures))
         saved = speed * sum(o.width * o.height for o in copied)
-        time_saved = f", which saved about {_about(saved)}" if restored else ""
+        time_saved = f", which saved about {_about(saved)}" if pictures else ""
         print(f"{len(copied)} of {len(outcomes)} were sharp already and copied{time_saved}")
     if passed_over:
         print(f"{passed_over} files of other kinds were passed over", file=sys.stderr)
@@ -349,6 +378,8 @@ def _row(outcome: Any) -> str:
     if outcome.status == "kept":
         return "exists, passed over"
     size = f"{outcome.width}x{outcome.height}"
+    if outcome.clip:
+        return f"{size:>11} {restore_clips.row(outcome.clip)}"
     if outcome.status == "copied":
         return f"{size:>11} {'sharp':>8} {outcome.before:>7.0f}"
     return f"{size:>11} {outcome.seconds:8.2f} {outcome.before:>7.0f} -> {outcome.after:<5.0f}"

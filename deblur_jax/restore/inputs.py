@@ -1,4 +1,4 @@
-"""Which pictures are meant by the words on a command line."""
+"""Which pictures and clips are meant by the words on a command line."""
 
 import glob
 import os
@@ -10,7 +10,32 @@ from pathlib import Path
 from deblur_jax.errors import UserError
 from deblur_jax.restore.pictures import READABLE_SUFFIXES
 
-__all__ = ["Found", "Inputs", "collect"]
+__all__ = ["NUMBER", "READABLE_CLIPS", "WRITABLE_CLIPS", "Found", "Inputs", "collect", "is_clip", "is_pattern"]
+
+# What each suffix is written as. Other containers keep no exact times (avi, flv), and are read alone.
+WRITABLE_CLIPS = {
+    ".mp4": "mp4",
+    ".m4v": "mp4",
+    ".mov": "mov",
+    ".mkv": "matroska",
+    ".webm": "webm",
+    ".ts": "mpegts",
+    ".mts": "mpegts",
+    ".m2ts": "mpegts",
+}
+READABLE_CLIPS = (*WRITABLE_CLIPS, ".avi", ".mpg", ".mpeg", ".3gp", ".flv", ".wmv", ".ogv")
+
+
+NUMBER = re.compile(r"%(?:0?(\d+))?d")  # of numbered pictures
+
+
+def is_pattern(path: str | Path) -> bool:
+    """Of numbered pictures, such as `in/%05d.png`."""
+    return bool(NUMBER.search(Path(path).name))
+
+
+def is_clip(path: Path) -> bool:
+    return path.suffix.lower() in READABLE_CLIPS or is_pattern(path)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
 from deblur_jax.restore import pictures
 from deblur_jax.restore.images import read_bytes
-from deblur_jax.restore.inputs import Found
+from deblur_jax.restore.inputs import WRITABLE_CLIPS, Found, is_clip, is_pattern
+from deblur_jax.restore.options import Options, Report, mask_of
 from deblur_jax.restore.pictures import Picture
 from deblur_jax.restore.restorer import Restorer, ahead
 
@@ -34,33 +35,15 @@ class Job:
     data: bytes | None = None
     wrong: str = ""
     exists: bool = False  # the target does, and shall be kept
-    pixels: int = 0
+    pixels: int = 0  # of all frames
+    frames: int = 1
+    clip: bool = False
 
     def read(self) -> bytes:
         if self.data is not None:
             return self.data
         assert self.path is not None
         return read_bytes(self.path)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is done to every picture."""
-
-    quality: int | None = None
-    strip_metadata: bool = False
-    max_pixels: int | None = pictures.MAX_PIXELS
-    strength: float = 1.0
-    tta: bool = False
-    denoise: str | None = None
-    mask: np.ndarray | None = None  # in [0, 1], the picture's size
-    region: tuple[int, int, int, int] | None = None  # x, y, width, height
-    overlap: bool = True  # read and write beside the network; takes memory for more pictures
-    # Says how sharp a picture `(h w 3)` in [0, 1] is, which is copied as it is from `threshold` on.
-    sharpness: Callable[[np.ndarray], float] | None = None
-    threshold: float = np.inf
-    too_blurred: float = -np.inf  # below this the network cannot help much
-    show: Callable[[str, Picture, Picture], None] | None = None  # gets name, before and after, for comparing
 
 
 @dataclass
@@ -75,10 +58,13 @@ class Outcome:
     after: float | None = None
     sharpness: float | None = None
     notes: list[str] = field(default_factory=list)
+    clip: Report | None = None  # what else is to be said of a clip
 
     def as_dict(self) -> dict[str, Any]:
         said = dataclasses.asdict(self)
         del said["job"]
+        if self.clip:
+            said["clip"] = self.clip.as_dict()
         return {"input": self.job.name, "output": str(self.job.target or "-"), **said}
 
 
@@ -93,20 +79,27 @@ def plan(
     skip_existing: bool = False,
 ) -> list[Job]:
     """What is written where. `out` is a folder if it is one, `into` says so, or it has no suffix or must hold several;
-    without it results stand beside the inputs. `name` is a template with {stem}, {suffix} and {n}."""
+    without it results stand beside the inputs. `suffix` is for pictures or clips, whichever it belongs to; `name` is a
+    template with {stem}, {suffix} and {n}."""
     into = out is not None and (into or out.is_dir() or len(found) != 1 or not out.suffix)
     template = name or ("{stem}-sharp" if out is None else "{stem}")
     jobs, taken, inputs = [], {}, {f.path.resolve() for f in found}
     for n, one in enumerate(found, 1):
         wrong = ""
-        kind = suffix or _suffix_for(one.path)
+        clip = is_clip(one.path)
+        kind = suffix if suffix and clip == (suffix.lower() in WRITABLE_CLIPS) else _suffix_for(one.path)
         if out is not None and not into:
             target = out
         else:
             folder = one.path.parent if out is None else out / _below(one)
             target = folder / (_filled(template, one.path, n) + kind)
-        exists = False
-        if (real := target.resolve()) in taken:
+        exists, real = False, target.resolve()
+        framed = clip and is_pattern(target)
+        if clip and not framed and target.suffix.lower() not in WRITABLE_CLIPS:
+            wrong = (
+                f"{one.path}: clips cannot be written as {target.suffix}; {' '.join(WRITABLE_CLIPS)} can, and %05d.png"
+            )
+        elif real in taken:
             wrong = f"{one.path}: its output {target} is that of {taken[real]} already; see --name"
         elif real in inputs and not overwrite:
             wrong = f"{one.path}: its output {target} is an input; --overwrite replaces it"
@@ -117,14 +110,15 @@ def plan(
         elif target.exists() and not overwrite:
             wrong = f"{target}: exists already; --overwrite replaces it, --skip-existing passes over it"
         taken.setdefault(real, one.path)
-        jobs.append(
-            Job(str(one.path), target, pictures.format_of(target.suffix), path=one.path, wrong=wrong, exists=exists)
-        )
+        format = "" if clip else pictures.format_of(target.suffix)
+        jobs.append(Job(str(one.path), target, format, path=one.path, wrong=wrong, exists=exists, clip=clip))
     return jobs
 
 
 def _suffix_for(path: Path) -> str:
     """The file's own, if such a file can be written."""
+    if is_clip(path):
+        return path.suffix if path.suffix.lower() in WRITABLE_CLIPS else ".mkv"
     if path.suffix.lower() in pictures.WRITABLE_SUFFIXES:
         return path.suffix
     return ".jpg" if path.suffix.lower() in pictures.SUFFIXES["heic"] else ".png"
@@ -194,6 +188,8 @@ def _load(job: Job, options: Options) -> _Loaded:
         raise UserError(job.wrong)
     if job.exists:
         return _Loaded(job, outcome=Outcome(job, "kept"))
+    if job.clip:
+        return _Loaded(job)
     data = job.read()
     picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
     sharpness = options.sharpness(picture.pixels) if options.sharpness else None
@@ -212,6 +208,9 @@ def _restored(
     if one.outcome:
         done.set_result(one.outcome)
         return done
+    if one.job.clip:
+        done.set_result(_clip(one.job, restorer, options, tick))
+        return done
     job, picture = one.job, one.picture
     assert picture is not None
     height, width = picture.pixels.shape[:2]
@@ -222,7 +221,7 @@ def _restored(
             return writer.submit(_write, outcome, lambda: one.data)
         return writer.submit(_write, outcome, lambda: _encoded(picture, outcome, options))
     try:
-        mask = _mask(options, height, width, job.name)
+        mask = mask_of(options, height, width, job.name)
         start = time.perf_counter()
         pixels = restorer().restore(
             picture.pixels,
@@ -256,6 +255,22 @@ def _restored(
     return writer.submit(finish)
 
 
+def _clip(
+    job: Job, restorer: Callable[[], Restorer], options: Options, tick: Callable[[float], None] | None
+) -> Outcome:
+    assert job.path is not None
+    assert job.target is not None
+    from deblur_jax.restore import video  # pictures do not wait for FFmpeg
+
+    try:
+        said = video.restore(job.path, job.target, restorer, options, tick=tick)
+    except UserError as error:
+        begins = str(error).startswith((job.name, str(job.target.parent)))
+        return Outcome(job, "failed", str(error) if begins else f"{job.name}: {error}")
+    notes, said.notes = said.notes, []
+    return Outcome(job, "restored", "", said.width, said.height, said.network, notes=notes, clip=said)
+
+
 def _encoded(picture: Picture, outcome: Outcome, options: Options) -> bytes:
     format = outcome.job.format or (picture.format if picture.format not in ("heic", "gif") else "png")
     data = pictures.encode(picture, format, quality=options.quality, strip_metadata=options.strip_metadata)
@@ -286,31 +301,6 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
-
-
-_FEATHER = 24  # pixels over which a region fades into what lies around it
-
-
-def _mask(options: Options, height: int, width: int, name: str) -> np.ndarray | None:
-    if options.mask is not None:
-        if options.mask.shape != (height, width):
-            size = f"{options.mask.shape[1]}x{options.mask.shape[0]}"
-            raise UserError(f"the mask is {size}, the picture {width}x{height}")
-        return _feathered(options.mask)
-    if options.region is None:
-        return None
-    x, y, w, h = options.region
-    if x >= width or y >= height:
-        raise UserError(f"the region begins at {x},{y}, outside the picture of {width}x{height}")
-    mask = np.zeros((height, width), np.float32)
-    mask[y : y + h, x : x + w] = 1.0
-    return _feathered(mask)
-
-
-def _feathered(mask: np.ndarray) -> np.ndarray:
-    """Fades out within `_FEATHER` pixels beyond what is fully in the mask; a mask's own soft edges stay."""
-    distance = cv2.distanceTransform((mask < 1.0).astype(np.uint8), cv2.DIST_L2, 5)
-    return np.maximum(mask, np.clip(1.0 - distance / _FEATHER, 0.0, 1.0))
 
 
 def laplacian_score(pixels: np.ndarray) -> float:

@@ -1,6 +1,7 @@
 """Restoring pictures as arrays, in the type of number they come in."""
 
 import collections
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import cv2
+import jax
 import numpy as np
 from jaxtyping import Float, Num
 
@@ -58,16 +60,17 @@ class Restorer:
             raise UserError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
-        found = model if isinstance(model, Weights | Artifact) else weights.find(str(model))
-        if isinstance(found, Artifact):
+        self.model = model if isinstance(model, Weights | Artifact) else weights.find(str(model))
+        self.precision = precision
+        if isinstance(self.model, Artifact):
             self.engine: Engine = _exported(
-                found, engine=engine, device=device, precision=precision, memory=memory, max_pixels=max_pixels
+                self.model, engine=engine, device=device, precision=precision, memory=memory, max_pixels=max_pixels
             )
             return
         if engine == "onnx":
             raise UserError("--engine onnx runs exported networks: deblur export MODEL --to onnx -o DIR, --model DIR")
         self.engine = JaxEngine(
-            found,
+            self.model,
             devices=devices or devices_named(device),
             max_pixels=max_pixels,
             memory=memory,
@@ -77,6 +80,15 @@ class Restorer:
     @property
     def facts(self):
         return self.engine.facts
+
+    def fingerprint(self) -> bytes:
+        """Of the network: another one has another."""
+        if isinstance(self.model, Artifact):
+            return hashlib.sha256(self.model.model.read_bytes()).digest()
+        digest = hashlib.sha256()
+        for name, leaf in sorted(jax.tree_util.tree_leaves_with_path(self.model.params), key=lambda p: str(p[0])):
+            digest.update(str(name).encode() + np.ascontiguousarray(leaf).tobytes())
+        return digest.digest()
 
     def restore(
         self,

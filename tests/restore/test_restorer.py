@@ -29,7 +29,7 @@ def network(restorer, picture):
     apply = jax.jit(zoo.get("nano").deployed().apply)
     # The tiny network's facts are the real one's, whose multiple is twice its own.
     padded = layers.pad_to_multiple(jax.numpy.asarray(picture[None]), 16)
-    return np.asarray(apply({"params": restorer.weights.deployed()}, padded))[0, : len(picture), : picture.shape[1]]
+    return np.asarray(apply({"params": restorer.model.deployed()}, padded))[0, : len(picture), : picture.shape[1]]
 
 
 def test_a_float_picture_is_what_the_network_makes_of_it(restorer, picture):
