@@ -59,6 +59,7 @@ class Restorer:
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
         found = model if isinstance(model, Weights | Artifact) else weights.find(str(model))
+        self.weights = None if isinstance(found, Artifact) else found
         if isinstance(found, Artifact):
             self.engine: Engine = _exported(
                 found, engine=engine, device=device, precision=precision, memory=memory, max_pixels=max_pixels
