@@ -101,7 +101,7 @@ def test_nano_as_it_ships():
     }  # fmt: skip
     nodes = {node.name: node for node in model.graph.node}
     assert list(nodes["down0_block1/Conv"].input) == [
-        "down0_block1/Relu.out",
+        "down0_block0/Relu.out",
         "down0_block1/kernel",
         "down0_block1/bias",
     ]

@@ -32,6 +32,7 @@ def kinds(model):
     return collections.Counter(node.op_type for node in model.graph.node)
 
 
+@pytest.mark.slow  # XLA computes half precision slowly on a CPU
 def test_half_precision_has_float32_ends(export):
     model, card = export("--precision", "fp16")
     assert kinds(model)["Cast"] == 2
