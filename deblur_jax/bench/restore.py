@@ -33,7 +33,7 @@ def folder(weights: Weights, *, pictures: int, height: int, width: int, rounds: 
         source, target = Path(temporary, "in"), Path(temporary, "out")
         source.mkdir()
         for n in range(pictures):
-            (source / f"{n}.jpg").write_bytes(encode_image(_picture(height, width), ".jpg", quality=95))
+            (source / f"{n}.jpg").write_bytes(encode_image(sample(height, width), ".jpg", quality=95))
         planned = jobs.plan(collect([source]), out=target, overwrite=True)
 
         def work(overlap: bool) -> Callable[[], None]:
@@ -50,7 +50,7 @@ def folder(weights: Weights, *, pictures: int, height: int, width: int, rounds: 
 def engines(weights: Weights, *, height: int, width: int, rounds: int) -> dict[str, Timing]:
     """Seconds for one picture that is in memory, through each engine and, if it is there, PyTorch."""
     restorer = Restorer(weights, devices=jax.devices()[:1])
-    frames = jnp.asarray(_picture(height, width)[None], jnp.float32) / 255.0
+    frames = jnp.asarray(sample(height, width)[None], jnp.float32) / 255.0
     frames = np.asarray(frames)
     works: dict[str, Callable[[], Any]] = {"jax": lambda: restorer.engine(frames)}
     with contextlib.suppress(ImportError):
@@ -94,7 +94,7 @@ def starts(model: str, *, rounds: int) -> Iterator[tuple[str, Timing]]:
     """Seconds of the whole command for one small picture: with nothing compiled yet, and again."""
     with tempfile.TemporaryDirectory() as temporary:
         source = Path(temporary, "in.png")
-        source.write_bytes(encode_image(_picture(256, 256), ".png"))
+        source.write_bytes(encode_image(sample(256, 256), ".png"))
         command = [sys.executable, "-m", "deblur_jax", "restore", str(source), "-o", str(Path(temporary, "out.png"))]
         command += ["--overwrite", "--model", model]
         seconds: dict[str, list[float]] = {"first start": [], "later start": []}
@@ -111,7 +111,7 @@ def starts(model: str, *, rounds: int) -> Iterator[tuple[str, Timing]]:
             yield name, timing_of(taken)
 
 
-def _picture(height: int, width: int) -> np.ndarray:
+def sample(height: int, width: int) -> np.ndarray:
     """A sample photograph, repeated until it is large enough."""
     pixels = np.rint(255 * read_image(samples.PICTURES[0])).astype(np.uint8)
     times = -(-height // pixels.shape[0]), -(-width // pixels.shape[1]), 1

@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures (1280x720)")
     kind.add_argument("--pictures", type=int, default=12, metavar="N", help="in the folder (12)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
+    kind = kinds.add_parser("video", help="a clip from file to file, against its parts, and memory against length")
+    kind.add_argument("-m", "--model", default="nano", help="as of deblur restore (nano)")
+    kind.add_argument("--size", default="1280x720", metavar="WxH", help="of the clip (1280x720)")
+    kind.add_argument("--frames", type=int, default=60, metavar="N", help="of the clip (60)")
+    kind.add_argument("--rounds", type=int, default=3, help="of which the median is given (3)")
     kind = kinds.add_parser("train", help="the whole training step against PyTorch's, eager and compiled")
     kind.add_argument("--networks", nargs="+", metavar="NAME", help="of nano small medium large (all)")
     kind.add_argument("--batch", type=int, help="pictures (32; on a CPU 2)")
@@ -36,11 +41,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
-    for name in ("batch", "side", "rounds", "workers", "pictures"):
+    for name in ("batch", "side", "rounds", "workers", "pictures", "frames"):
         given = getattr(options, name, None)
         if given is not None and given < (2 if name == "rounds" else 1):
             raise UserError(f"--{name} must be larger, not {given}")
-    return {"synthesis": _synthesis, "pipeline": _pipeline, "restore": _restore, "train": _train}[options.kind](options)
+    kinds = {"synthesis": _synthesis, "pipeline": _pipeline, "restore": _restore, "video": _video, "train": _train}
+    return kinds[options.kind](options)
 
 
 def _synthesis(options: argparse.Namespace) -> int:
@@ -126,12 +132,8 @@ def _restore(options: argparse.Namespace) -> int:
 
     from deblur_jax import weights
     from deblur_jax.bench import restore
-    from deblur_jax.errors import UserError
 
-    try:
-        width, height = (int(n) for n in options.size.split("x"))
-    except ValueError:
-        raise UserError(f"--size must be a width and a height such as 1280x720, not {options.size}") from None
+    width, height = _size(options.size)
     loaded = weights.resolve(options.model)
     size = {"height": height, "width": width, "rounds": options.rounds}
     print(f"{options.model}, {width}x{height}, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
@@ -139,6 +141,35 @@ def _restore(options: argparse.Namespace) -> int:
     _ratios(f"a folder of {options.pictures} JPEG", restore.folder(loaded, pictures=options.pictures, **size))
     _ratios("the whole command, 256x256", dict(restore.starts(options.model, rounds=options.rounds)))
     return 0
+
+
+def _video(options: argparse.Namespace) -> int:
+    import jax
+
+    from deblur_jax import weights
+    from deblur_jax.bench import video
+
+    width, height = _size(options.size)
+    loaded = weights.resolve(options.model)
+    print(f"{options.model}, {width}x{height}, H.264, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
+    said = video.compare(loaded, frames=options.frames, height=height, width=width, rounds=options.rounds)
+    for name, timing in said.timings.items():
+        print(f"  {name:22} {said.frames / timing.median:7.2f} frames a second   {timing}", flush=True)
+    print("the most memory that the command takes")
+    lengths = (options.frames, 4 * options.frames)
+    for length, most in video.memory(options.model, lengths=lengths, height=height, width=width).items():
+        print(f"  {length:5} frames {most / 1e6:8.0f} MB", flush=True)
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    from deblur_jax.errors import UserError
+
+    try:
+        width, height = (int(n) for n in text.split("x"))
+    except ValueError:
+        raise UserError(f"--size must be a width and a height such as 1280x720, not {text}") from None
+    return width, height
 
 
 def _ratios(title: str, timings: dict[str, Any]) -> None:

@@ -60,6 +60,7 @@ def run(options: argparse.Namespace) -> int:
     page = check_output(options.output / "index.html", overwrite=options.overwrite, suffixes=(".html",))
 
     from deblur_jax import samples
+    from deblur_jax.cli import demo_clip
     from deblur_jax.restore.restorer import Restorer
 
     use_compile_cache()
@@ -69,6 +70,7 @@ def run(options: argparse.Namespace) -> int:
     sections = [
         _summary(shown),
         *(one.figure for one in shown),
+        demo_clip.section(samples.PICTURES[0], restorer),
         _untouched(restorer),
         _limits(restorer),
         _networks(),

@@ -1,7 +1,7 @@
 """Score models side by side on pairs of blurred and sharp pictures, and write a report.
 
-DIR holds a prepared dataset, or blur/ and sharp/. The report is index.html (one file, no network needed), report.json,
-pictures.csv and videos.csv.
+DIR holds a prepared dataset, or blur/ and sharp/ with pictures; with clips PSNR and MSE of each video are written to
+videos.csv. Else the report is index.html (one file, no network needed), report.json, pictures.csv and videos.csv.
 """
 
 import argparse
@@ -42,7 +42,11 @@ def run(options: argparse.Namespace) -> int:
     _check_folder(options.out, overwrite=options.overwrite)
 
     from deblur_jax import weights
+    from deblur_jax.evaluate import clips
     from deblur_jax.evaluate.run import choose, evaluate, open_pairs
+
+    if found_clips := clips.pairs(options.data):
+        return _clips(options, found_clips)
 
     split, entries = open_pairs(options.data, options.split)
     chosen = choose(entries, options.limit)
@@ -99,6 +103,41 @@ def run(options: argparse.Namespace) -> int:
     print(text if options.json else summary.table(said))
     print(options.out / _FILES[0], file=sys.stderr if options.json else sys.stdout)
     return 1 if found.failed else 0
+
+
+def _clips(options: argparse.Namespace, pairs: list[Any]) -> int:
+    """One line for each video and row."""
+    from deblur_jax import weights
+    from deblur_jax.errors import UserError
+    from deblur_jax.evaluate import clips
+    from deblur_jax.files import write_whole
+    from deblur_jax.restore.restorer import Restorer
+
+    labels = labels_of(options.models)
+    restorers = {label: Restorer(weights.resolve(m)) for label, m in zip(labels, options.models, strict=True)}
+    lines, failed, said = ["video,row,frames,psnr,mse"], 0, {}
+    for name, blurred, sharp in pairs[: options.limit]:
+        try:
+            said[name] = clips.score(blurred, sharp, restorers)
+        except UserError as error:
+            failed += 1
+            print(f"deblur eval: {error}", file=sys.stderr)
+            continue
+        for row, scores in said[name]["rows"].items():
+            psnr = "inf" if scores["psnr"] is None else f"{scores['psnr']:.4f}"
+            lines.append(f"{name},{row},{said[name]['frames']},{psnr},{scores['mse']:.8f}")
+            if not options.json:
+                print(f"{name:30} {row:20} {psnr:>9} dB  MSE {scores['mse']:.6f}", flush=True)
+    if not said:
+        raise UserError(f"{options.data}: none of the {len(pairs)} clips could be scored")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{options.out}: cannot be made: {error.strerror}") from None
+    write_whole(options.out / "videos.csv", ("\n".join(lines) + "\n").encode())
+    if options.json:
+        print(json.dumps(said, indent=1, ensure_ascii=False))
+    return 1 if failed else 0
 
 
 def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:

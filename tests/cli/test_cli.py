@@ -388,5 +388,6 @@ def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
     assert done.stdout == f"{tmp_path / 'index.html'}\n"
     page = (tmp_path / "index.html").read_text()
     assert page.count("data:image/") == 3 * (3 + 3) + 2  # three scenes with their edges, and the limits
+    assert page.count("data:video/mp4") == 2  # before and after
     assert "http" not in page
     assert all(name in page for name in zoo.NETWORKS)
