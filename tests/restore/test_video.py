@@ -161,7 +161,7 @@ class Stop(Exception):
 def test_an_interrupted_job_goes_on(restorer, tmp_path, monkeypatch, selective):
     """Wherever it was stopped, the result is that of an uninterrupted one, byte for byte.
 
-    Without the network's change, whose last bit may depend on how busy the machine is.
+    Without the network's change: with it the bytes differed once on a busy machine, and it is not known why.
     """
     monkeypatch.setattr(sinks, "LENGTH", 5)
     source = clips.make(tmp_path / "in.mp4", frames=23, sound="aac", options={"g": "4"})
