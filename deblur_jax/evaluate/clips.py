@@ -30,10 +30,9 @@ def score(blurred: Path, sharp: Path, restorers: Mapping[str, Restorer]) -> dict
     if (one.width, one.height) != (other.width, other.height):
         raise UserError(f"{blurred}: is {one.width}x{one.height}, its sharp clip {other.width}x{other.height}")
     errors: dict[str, list[float]] = {"blurry": []} | {label: [] for label in restorers}
-    missing = object()
-    for b, s in itertools.zip_longest(_pictures(one), _pictures(other), fillvalue=missing):
-        if b is missing or s is missing:
-            raise UserError(f"{blurred}: has {'fewer' if b is missing else 'more'} frames than its sharp clip")
+    for b, s in itertools.zip_longest(_pictures(one), _pictures(other)):
+        if b is None or s is None:
+            raise UserError(f"{blurred}: has {'fewer' if b is None else 'more'} frames than its sharp clip")
         target = _unit(s)
         errors["blurry"].append(float(np.square(_unit(b) - target).mean()))
         for label, restorer in restorers.items():
