@@ -72,7 +72,7 @@ class Encoding:
             context.sample_aspect_ratio = self.aspect
         context.gop_size = self.key_frames
         context.options = dict(self.options)
-        context.thread_type = "AUTO"
+        context.thread_type = "FRAME"
         if self.quantiser is not None:
             context.qscale, context.global_quality = True, self.quantiser * 118  # FF_QP2LAMBDA
         if self.global_header:

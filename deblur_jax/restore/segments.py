@@ -1,7 +1,7 @@
 """What is encoded so far: segments in a hidden folder beside the output, from which an interrupted job goes on.
 
 Every segment is made by an encoder of its own from a fixed number of frames, and starts with a key frame. So a job
-that was interrupted and taken up gives the same bytes as one that was not.
+that was interrupted and taken up gives its encoder what one that was not would have given it.
 """
 
 import json

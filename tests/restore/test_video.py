@@ -159,22 +159,22 @@ class Stop(Exception):
 
 @pytest.mark.parametrize("selective", [False, True])
 def test_an_interrupted_job_goes_on(restorer, tmp_path, monkeypatch, selective):
-    """Wherever it was stopped, the result is that of an uninterrupted one, byte for byte.
+    """Wherever it was stopped, the result is that of an uninterrupted one, sample for sample.
 
-    Without the network's change: with it the bytes differed once on a busy machine, and it is not known why.
+    With FFV1: given the same frames on a busy machine, x264 now and then encodes them to other bytes.
     """
     monkeypatch.setattr(sinks, "LENGTH", 5)
-    source = clips.make(tmp_path / "in.mp4", frames=23, sound="aac", options={"g": "4"})
+    source = clips.make(tmp_path / "in.mkv", frames=23, sound="aac", options={"g": "4"})
     verdicts = [0.0 if n < 3 or n == 18 else 1.0 for n in range(30)]
 
     def options(skip=0):
         order = iter(verdicts[skip:])
         chosen = {"sharpness": lambda pixels: next(order), "threshold": 0.5} if selective else {}
-        return Options(**chosen, strength=0.0)
+        return Options(**chosen, clip=ClipOptions(codec="ffv1"))
 
-    whole = tmp_path / "whole.mp4"
+    whole = tmp_path / "whole.mkv"
     video.restore(source, whole, lambda: restorer, options())
-    target = tmp_path / "out.mp4"
+    target = tmp_path / "out.mkv"
     done = 0
     for stop in (8, 4, 30):
         ticks = iter(range(1000))
@@ -187,13 +187,15 @@ def test_an_interrupted_job_goes_on(restorer, tmp_path, monkeypatch, selective):
             report = video.restore(source, target, lambda: restorer, options(done), tick=tick)
         except Stop:
             assert not target.exists()
-            kept = sorted(p.name for p in (tmp_path / ".out.mp4.deblur").glob("*.segment"))
+            kept = sorted(p.name for p in (tmp_path / ".out.mkv.deblur").glob("*.segment"))
             assert kept[:1] == ["000000.segment"]
             done = 5 * len(kept)
     assert report.resumed == done > 0
     assert report.frames == 23
-    assert target.read_bytes() == whole.read_bytes()
-    assert not (tmp_path / ".out.mp4.deblur").exists()
+    assert clips.said(target) == clips.said(whole)
+    for one, other in zip(clips.planes(target), clips.planes(whole), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not (tmp_path / ".out.mkv.deblur").exists()
 
 
 def test_another_job_starts_anew(restorer, tmp_path, monkeypatch):
