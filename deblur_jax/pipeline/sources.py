@@ -157,17 +157,10 @@ class Clips:
         return Item(name, tuple(_frames_at(self._paths[clip], times, name)), None)
 
 
-def _av() -> Any:
-    try:
-        import av
-    except ImportError as error:
-        raise UserError(f"clips need the training extra ({error}): pip install 'deblur-jax[train]'") from None
-    return av
-
-
 def _frame_times(path: Path) -> list[int]:
     """The presentation times of all frames, without decoding them."""
-    av = _av()
+    import av
+
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
@@ -179,7 +172,8 @@ def _frame_times(path: Path) -> list[int]:
 
 
 def _frames_at(path: Path, times: Sequence[int], name: str) -> list[np.ndarray]:
-    av = _av()
+    import av
+
     wanted, found = set(times), {}
     try:
         with av.open(str(path)) as container:
