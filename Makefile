@@ -12,8 +12,8 @@ demo: .venv/.ready ## write a page that shows what the software does, and print 
 test: .venv/.ready ## all tests but the slowest
 	@$(PY) -m pytest -m "not slow"
 
-test-all: .venv/.ready ## the slowest too: killed and distributed training, everything compiled as users have it
-	@XLA_FLAGS=--xla_backend_optimization_level=3 $(PY) -m pytest
+test-all: test ## the slowest too, compiled as users have it: whole commands, killed and distributed training
+	@XLA_FLAGS=--xla_backend_optimization_level=3 $(PY) -m pytest -m slow
 
 lint: .venv/.ready
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -40,6 +40,7 @@ def test_no_record_is_kept_of_a_cpu(capsys):
     assert "records are kept of GPUs and TPUs only" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_step_that_is_timed_is_the_one_that_trains():
     """Its parameters change, and the memory that is told is at least state and batch."""
     config = train._config("nano", 2, 48)

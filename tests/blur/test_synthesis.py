@@ -60,6 +60,7 @@ def cropped(x):
     return np.asarray(x)[:, M:-M, M:-M]
 
 
+@pytest.mark.slow
 def test_every_kind_changes_what_it_should(pictures, pairs):
     """The camera here changes nothing: the target is the picture as it was, and only `sharp` comes back unblurred."""
     assert pairs.blur.shape == pairs.sharp.shape == (COUNT, H - 2 * M, W - 2 * M, 3)

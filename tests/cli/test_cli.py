@@ -327,6 +327,7 @@ def test_highlights_are_given_back_before_the_blur(tmp_path, monkeypatch):
     assert bright[:8].max() == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("response", ["stored", "srgb"])
 def test_frames_of_a_clip_are_averaged(tmp_path, monkeypatch, response):
     monkeypatch.chdir(tmp_path)
@@ -373,6 +374,7 @@ def test_a_sheet_of_all_kinds(tmp_path):
     assert sheet[3 * 352 + 28 :].min() < 100  # the paths are drawn
 
 
+@pytest.mark.slow
 def test_the_smallest_pictures_are_blurred_too(tmp_path):
     files = [str(tmp_path / "in.png"), "-o", str(tmp_path / "out.png"), "--kernel-out", str(tmp_path / "kernel.png")]
     for size, kind in (((1, 1), "shake"), ((1, 50), "handheld"), ((3, 2), "layers"), ((2, 1), "turbulence")):

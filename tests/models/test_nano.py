@@ -107,6 +107,7 @@ def test_its_shape_is_configurable_and_an_impossible_one_refused():
         NanoConfig(widths=(8, 8), down_blocks=(1, 1), up_blocks=(1,))
 
 
+@pytest.mark.slow
 def test_it_starts_near_the_identity_and_learns(photo, initialise):
     """Small networks without normalisation die in their first steps unless they start right."""
     network, sharp = Nano(TINY), photo[:, :64, :64]

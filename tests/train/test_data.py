@@ -68,6 +68,7 @@ def test_neighbouring_frames_are_for_the_kind_frames(clips):
     assert batch["sharp"].shape == (2, 3, 48, 48, 3)
 
 
+@pytest.mark.slow
 def test_pairs_are_written_and_gone_on_with(tmp_path):
     """The same pairs in one go or in two, from photographs kept apart."""
     photos = tmp_path / "photos"

@@ -113,6 +113,7 @@ def test_meshes_that_cannot_be(mesh, words):
         meshes.make(*mesh)
 
 
+@pytest.mark.slow
 def test_remat_computes_the_same_in_less_memory(tiny):
     """Two steps agree; what is held beside state and batch is less than half."""
 
