@@ -3,7 +3,8 @@
 import os
 from pathlib import Path
 
-# Compiling is most of the time, and a third of that is optimising. (Of the slow ones `make test-all` optimises; the last flag counts.)
+# Compiling is most of the time, and a third of that is optimising. (`make test-all` optimises the slow ones; the last
+# flag counts.)
 os.environ["XLA_FLAGS"] = (
     f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
 )
