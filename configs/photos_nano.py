@@ -13,8 +13,9 @@ them, chosen by their names, is kept for validation.
 Cost: 0.3 s a step on two CPU cores, from pairs.
 Result: 6500 steps from pairs, +0.35 dB on shakes of 9 to 21 pixels (deblur_jax/weights/bundled/nano.md). A learning
 rate of 3e-3 diverged after 1375 steps. AdamW with branches, at 5e-4: +0.33 dB after 5000 steps, each a third shorter;
-at 1e-3 the network died within 1000 and returned its input. Going on from there with 9500 steps of 16 crops of 64 (the last
-800 of 96) at 1.5e-3: +0.42 dB, defocus +0.94 where it was +0.76, but sharp pictures came back at 45 dB, not 54.
+at 1e-3 the network died within 1000 and returned its input. Going on from there with 9500 steps of 16 crops of 64
+(the last 800 of 96) at 1.5e-3: +0.42 dB, defocus +0.94 where it was +0.76, but sharp pictures came back at 45 dB, not
+54 (medians).
 """
 
 from deblur_jax.train.config import base
