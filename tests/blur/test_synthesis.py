@@ -87,6 +87,7 @@ def test_every_kind_changes_what_it_should(pictures, pairs):
             assert fine[0] < fine[1], kind
 
 
+@pytest.mark.slow
 def test_one_kind_alone_is_that_kind_and_leaves_out_the_rest(pictures):
     for kind in ("sharp", "gaussian"):
         recipe = dataclasses.replace(PLAIN, shares=((kind, 2.0),))
@@ -150,6 +151,7 @@ def test_the_shares_are_kept():
     assert abs(same.mean() - expected) < 4.5 * np.sqrt(expected * (1 - expected) / len(same)) + 0.03  # weak noise
 
 
+@pytest.mark.slow
 def test_both_are_seen_by_the_same_camera():
     """A flat picture has nothing to blur: each pair is one colour, noise aside, whatever exposure, balance, curve."""
     made = many(0.5)

@@ -167,6 +167,7 @@ def test_a_layer_moves_alone(picture):
     assert changed[:, 1].min() < 24 < 40 < changed[:, 1].max()
 
 
+@pytest.mark.slow
 def test_masks_are_soft_things_of_their_size():
     keys = jax.random.split(jax.random.key(0), 200)
     draw = jax.jit(jax.vmap(lambda k, size: blur.random_mask(k, height=H, width=W, size=size), (0, None)))

@@ -257,6 +257,7 @@ def dots(height, width, rows, columns):
     return picture
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["handheld", "layers", "turbulence", "recorded"])
 def test_the_grid_of_kernels_is_what_points_of_light_become(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)

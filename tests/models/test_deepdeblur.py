@@ -54,6 +54,7 @@ def test_the_pyramid_is_the_official_one():
             np.testing.assert_allclose(level[0], recorded[f"lvl_{case}_{s}"], atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 1), (13, 22)])
 def test_pictures_in_our_range_and_any_size(state, noise, size):
     variables, x = {"params": params_from_torch(TINY, state)}, noise(1, *size, 3)

@@ -48,6 +48,7 @@ def test_any_size_comes_back_at_its_size(size, noise, random_variables):
     np.testing.assert_allclose(alone, whole[:, : size[0], : size[1]], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_starts_near_the_identity_at_every_scale(photo, initialise):
     network = MultiScale(TINY)
     odd = photo[:, :33, :21]

@@ -64,6 +64,7 @@ def _again(workdir):
     return made
 
 
+@pytest.mark.slow
 def test_stopped_and_gone_on_with_it_is_the_same_run(tiny, uninterrupted, tmp_path, monkeypatch):
     """Stopped by a signal after two steps; then on four devices; to 1e-6."""
     real = loop._Stop.at
@@ -76,6 +77,7 @@ def test_stopped_and_gone_on_with_it_is_the_same_run(tiny, uninterrupted, tmp_pa
     assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, uninterrupted, tmp_path):
     """In a process of its own: Orbax leaves failures behind that pytest would hear of at any later moment."""
     workdir = tmp_path / "run"
@@ -98,6 +100,7 @@ def test_a_workdir_of_another_network_is_refused(tiny, uninterrupted, tmp_path):
         loop.run(config, tmp_path / "w")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tiny, tmp_path, capfd, monkeypatch):
     real = loop.feed
 

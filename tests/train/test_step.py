@@ -67,6 +67,7 @@ def test_fsdp_shares_parameters_and_optimiser(tiny):
             assert leaf.addressable_shards[0].data.size == leaf.size // 4
 
 
+@pytest.mark.slow
 def test_accumulation_equals_the_whole_batch(tiny, alone):
     state, numbers = trained(tiny(at_once=2))
     close(numbers, alone[1])
@@ -85,6 +86,7 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(tiny, alone, mo
     close(state._replace(step=0), once._replace(step=0), 0.0)
 
 
+@pytest.mark.slow
 def test_only_given_pairs_use_what_was_given():
     """Pictures with a partner keep it; the others are blurred here, with the margin cut off."""
     mesh = meshes.make(1)
