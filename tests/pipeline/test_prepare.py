@@ -102,10 +102,11 @@ sys.exit(main({command(raw, out, "--shards", 5)[3:]!r}))
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.send_signal(sign)
+    time.sleep(0.3)  # it must have come before there is anything else to do
     go.touch()
     _, said = process.communicate(timeout=60)
     if sign == signal.SIGINT:
-        assert process.returncode == 130
+        assert process.returncode == 130, said
         assert said.splitlines() == [
             "deblur data: the finished shards stay; run the same command again to go on",
             "deblur data: interrupted",
