@@ -22,6 +22,7 @@ def test_losses_by_their_definitions(noise):
         "mse": (d**2).mean(),
         "charbonnier": np.sqrt(d**2 + 1e-6).mean(),
         "ssim": 1 - np.asarray(metrics.ssim(a, b)).mean(),
+        "psnr": (10 * np.log10(1 + (d**2).mean(axis=(1, 2, 3)) / 1e-5)).mean(),
         "frequency": (np.abs(spectrum.real).mean() + np.abs(spectrum.imag).mean()) / 2,
         "edge": np.sqrt((curved - 4 * d) ** 2 + 1e-6).mean(),
     }

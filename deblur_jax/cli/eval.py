@@ -1,7 +1,8 @@
 """Score models side by side on pairs of blurred and sharp pictures, and write a report.
 
-DIR holds a prepared dataset, or blur/ and sharp/ with pictures; with clips PSNR and MSE of each video are written to
-videos.csv. Else the report is index.html (one file, no network needed), report.json, pictures.csv and videos.csv.
+DIR holds a prepared dataset, or blur/ and sharp/ with pictures or with clips, whose frames are scored then. The report
+is index.html (one file, no network needed), report.json, pictures.csv and videos.csv (the means of each clip or
+sequence).
 """
 
 import argparse
@@ -21,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared, or with blur/ and sharp/")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for the report")
     parser.add_argument("--split", metavar="NAME", help="default: val, else test, else the only one")
-    parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, evenly spaced")
+    parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, or about N frames, evenly spaced")
     parser.add_argument("--fps-size", default="1280x720", metavar="WxH", help="of the timed picture (1280x720)")
     parser.add_argument("--no-fps", action="store_true", help="take no times")
     parser.add_argument(
@@ -43,13 +44,16 @@ def run(options: argparse.Namespace) -> int:
 
     from deblur_jax import weights
     from deblur_jax.evaluate import clips
-    from deblur_jax.evaluate.run import choose, evaluate, open_pairs
+    from deblur_jax.evaluate.run import choose, decoded, evaluate, open_pairs
 
     if found_clips := clips.pairs(options.data):
-        return _clips(options, found_clips)
-
-    split, entries = open_pairs(options.data, options.split)
-    chosen = choose(entries, options.limit)
+        split, there, what = "clips", clips.frames_in(found_clips), "frames"
+        every = max(1, there // options.limit) if options.limit else 1
+        chosen, pairs = max(1, there // every), clips.decoded(found_clips, every)
+    else:
+        split, entries = open_pairs(options.data, options.split)
+        several = choose(entries, options.limit)
+        there, what, chosen, pairs = len(entries), "pairs", len(several), decoded(several)
     labels = labels_of(options.models)
     loaded = {label: weights.resolve(model) for label, model in zip(labels, options.models, strict=True)}
 
@@ -59,14 +63,14 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.evaluate import figures, report, summary
     from deblur_jax.restore.restorer import Restorer
 
-    devices = jax.devices()[: len(chosen)]
+    devices = jax.devices()[:chosen]
     restorers = {label: Restorer(w, devices=devices, max_pixels=options.max_pixels) for label, w in loaded.items()}
     with Progress("scoring") as progress:
-        found = evaluate(restorers, chosen, devices=devices, tick=progress)
+        found = evaluate(restorers, pairs, devices=devices, tick=lambda done: progress(min(done, chosen), chosen))
     for reason in found.failed.values():
         print(f"deblur eval: {reason}", file=sys.stderr)
     if not found.pictures:
-        raise UserError(f"{options.data}: none of the {len(chosen)} pairs could be scored, so there is no report")
+        raise UserError(f"{options.data}: none of the {chosen} {what} could be scored, so there is no report")
     speeds = None if options.no_fps else _speeds(loaded, width, height)
     models = {
         label: {
@@ -81,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     about = {
         "data": str(options.data),
         "split": split,
-        "pictures_there": len(entries),
+        "pictures_there": there,
         "cost_size": f"{width}x{height}",
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "command": shlex.join(["deblur", *sys.argv[1:]]),
@@ -103,41 +107,6 @@ def run(options: argparse.Namespace) -> int:
     print(text if options.json else summary.table(said))
     print(options.out / _FILES[0], file=sys.stderr if options.json else sys.stdout)
     return 1 if found.failed else 0
-
-
-def _clips(options: argparse.Namespace, pairs: list[Any]) -> int:
-    """One line for each video and row."""
-    from deblur_jax import weights
-    from deblur_jax.errors import UserError
-    from deblur_jax.evaluate import clips
-    from deblur_jax.files import write_whole
-    from deblur_jax.restore.restorer import Restorer
-
-    labels = labels_of(options.models)
-    restorers = {label: Restorer(weights.resolve(m)) for label, m in zip(labels, options.models, strict=True)}
-    lines, failed, said = ["video,row,frames,psnr,mse"], 0, {}
-    for name, blurred, sharp in pairs[: options.limit]:
-        try:
-            said[name] = clips.score(blurred, sharp, restorers)
-        except UserError as error:
-            failed += 1
-            print(f"deblur eval: {error}", file=sys.stderr)
-            continue
-        for row, scores in said[name]["rows"].items():
-            psnr = "inf" if scores["psnr"] is None else f"{scores['psnr']:.4f}"
-            lines.append(f"{name},{row},{said[name]['frames']},{psnr},{scores['mse']:.8f}")
-            if not options.json:
-                print(f"{name:30} {row:20} {psnr:>9} dB  MSE {scores['mse']:.6f}", flush=True)
-    if not said:
-        raise UserError(f"{options.data}: none of the {len(pairs)} clips could be scored")
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{options.out}: cannot be made: {error.strerror}") from None
-    write_whole(options.out / "videos.csv", ("\n".join(lines) + "\n").encode())
-    if options.json:
-        print(json.dumps(said, indent=1, ensure_ascii=False))
-    return 1 if failed else 0
 
 
 def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:

@@ -1,56 +1,84 @@
-"""Scores of whole clips: blur/NAME.mp4 beside sharp/NAME.mp4, frame by frame in constant memory."""
+"""Pairs of clips, blur/NAME.mp4 beside sharp/NAME.mp4: each frame is a picture, each clip a sequence."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deblur_jax.errors import UserError
+from deblur_jax.evaluate.run import Read
+from deblur_jax.pipeline.checks import Entry
+from deblur_jax.pipeline.pictures import as_8bit
 from deblur_jax.restore import video_io
+from deblur_jax.restore.images import encode_image
 from deblur_jax.restore.inputs import READABLE_CLIPS
-from deblur_jax.restore.restorer import Restorer
 
-__all__ = ["pairs", "score"]
+__all__ = ["ClipPair", "decoded", "frames_in", "pairs"]
 
 
-def pairs(folder: Path) -> list[tuple[str, Path, Path]]:
-    """Name, blurred and sharp clip of each pair; none where the folder holds no clips."""
+@dataclass(frozen=True)
+class ClipPair:
+    name: str
+    blurred: Path
+    sharp: Path
+
+
+def pairs(folder: Path) -> list[ClipPair]:
+    """None where the folder holds no clips."""
     found = [p for p in sorted((folder / "blur").glob("*")) if p.suffix.lower() in READABLE_CLIPS]
     for path in found:
         if not (folder / "sharp" / path.name).is_file():
             raise UserError(f"{folder / 'sharp' / path.name}: is missing: each clip in blur/ needs its sharp one")
-    return [(path.name, path, folder / "sharp" / path.name) for path in found]
+    return [ClipPair(path.name, path, folder / "sharp" / path.name) for path in found]
 
 
-def score(blurred: Path, sharp: Path, restorers: Mapping[str, Restorer]) -> dict[str, Any]:
-    """Per row (`blurry` and each model) the means over the frames: `mse` in [0, 1], `psnr` of frames that differ."""
-    one, other = video_io.probe(blurred), video_io.probe(sharp)
-    if (one.width, one.height) != (other.width, other.height):
-        raise UserError(f"{blurred}: is {one.width}x{one.height}, its sharp clip {other.width}x{other.height}")
-    errors: dict[str, list[float]] = {"blurry": []} | {label: [] for label in restorers}
-    for b, s in itertools.zip_longest(_pictures(one), _pictures(other)):
-        if b is None or s is None:
-            raise UserError(f"{blurred}: has {'fewer' if b is None else 'more'} frames than its sharp clip")
-        target = _unit(s)
-        errors["blurry"].append(float(np.square(_unit(b) - target).mean()))
-        for label, restorer in restorers.items():
-            errors[label].append(float(np.square(_unit(restorer.restore(b)) - target).mean()))
-    rows = {label: {"psnr": _psnr(several), "mse": float(np.mean(several))} for label, several in errors.items()}
-    return {"frames": len(errors["blurry"]), "rows": rows}
+def frames_in(found: list[ClipPair]) -> int:
+    """About so many, by what the files say; those that cannot be read have none."""
+    count = 0
+    for pair in found:
+        try:
+            count += video_io.probe(pair.blurred).frames
+        except UserError:
+            continue
+    return count
 
 
-def _psnr(errors: list[float]) -> float | None:
-    """The mean over frames in dB; equal frames, of infinitely many, are left out."""
-    differing = [e for e in errors if e > 0]
-    return float(np.mean(-10 * np.log10(differing))) if differing else None
+def decoded(found: list[ClipPair], every: int = 1) -> Iterator[Read]:
+    """Of all frames each `every`th, in constant memory. An error about a clip is about all of its frames."""
+    passed = itertools.count()
+    for pair in found:
+        try:
+            one, other = video_io.probe(pair.blurred), video_io.probe(pair.sharp)
+            if one.seen_size() != other.seen_size():
+                sizes = " and ".join("{}x{}".format(*clip.seen_size()) for clip in (one, other))
+                raise UserError(f"{pair.name}: the blurred and the sharp clip differ in size: {sizes}")
+            both = itertools.zip_longest(_pictures(one), _pictures(other))
+            for frame, (blurred, sharp) in enumerate(both):
+                if blurred is None or sharp is None:
+                    raise UserError(f"{pair.name}: the blurred and the sharp clip differ in their number of frames")
+                if next(passed) % every == every // 2:
+                    yield _entry(pair, frame), (as_8bit(blurred()), as_8bit(sharp()))
+        except UserError as error:
+            yield _entry(pair, None), error
 
 
-def _pictures(clip: video_io.Clip) -> Any:
+def _entry(pair: ClipPair, frame: int | None) -> Entry:
+    def read() -> tuple[bytes, bytes]:
+        both = (_pictures(video_io.probe(path)) for path in (pair.blurred, pair.sharp))
+        blurred, sharp = (encode_image(as_8bit(next(itertools.islice(p, frame, None))()), ".png") for p in both)
+        return blurred, sharp
+
+    name = pair.name if frame is None else f"{pair.name}, frame {frame + 1}"
+    return Entry(name, pair.name, frame or 0, read)
+
+
+def _pictures(clip: video_io.Clip):
+    """To be called for the picture, as players show it: frames that are passed over need no colours."""
     for frame in video_io.frames(clip, clip.pixel_format, video_io.Loss()):
-        yield video_io.to_rgb(frame.picture, clip.colours)
 
+        def picture(frame: video_io.Decoded = frame) -> np.ndarray:
+            return clip.as_seen(video_io.to_rgb(frame.picture, clip.colours))
 
-def _unit(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float64) / np.iinfo(pixels.dtype).max
+        yield picture

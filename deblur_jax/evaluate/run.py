@@ -2,9 +2,9 @@
 
 import collections
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ from deblur_jax.pipeline.checks import Entry, open_folder
 from deblur_jax.pipeline.pictures import as_8bit, decode
 from deblur_jax.restore.restorer import Restorer
 
-__all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "choose", "evaluate", "open_pairs", "read_pair"]
+__all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "Read", "choose", "decoded", "evaluate", "open_pairs",
+           "read_pair"]  # fmt: skip
+
+_Pair = tuple[np.ndarray, np.ndarray]
+Read = tuple[Entry, _Pair | UserError]
 
 BLURRY, SHARP = "blurry", "sharp"  # rows of every table, beside the models
 _AHEAD = 4  # pictures that are decoded while others are restored
@@ -54,6 +58,11 @@ class Evaluation:
     @property
     def sequences(self) -> list[str]:
         return [picture.sequence for picture in self.pictures]
+
+    def whole_sequences(self) -> "Evaluation":
+        """Without the pictures of clips that failed later on."""
+        kept = [i for i, picture in enumerate(self.pictures) if picture.sequence not in self.failed]
+        return replace(self, pictures=[self.pictures[i] for i in kept], entries=[self.entries[i] for i in kept])
 
     def values(self, row: str, score: str) -> list[float]:
         return [picture.scores[row][score] for picture in self.pictures]
@@ -104,17 +113,17 @@ def read_pair(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
 
 def evaluate(
     restorers: Mapping[str, Restorer],
-    entries: Sequence[Entry],
+    pairs: Iterable[Read],
     *,
     devices: Sequence[Any] | None = None,
-    tick: Callable[[int, int], None] | None = None,
+    tick: Callable[[int], None] | None = None,
 ) -> Evaluation:
     """Every score of every picture and model. A picture that fails is named and left out; the others are done."""
     devices = list(devices or jax.devices())
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     place = NamedSharding(mesh, P("data"))
     found, done = Evaluation(list(restorers)), 0
-    for group in _groups(entries, len(devices), found.failed):
+    for group in _groups(pairs, len(devices), found):
         blurred, sharp = (_filled([pair[side] for _, pair in group], len(devices)) for side in (0, 1))
         rows: dict[str, list[dict[str, float]]] = {}
         try:
@@ -133,8 +142,8 @@ def evaluate(
                 found.entries.append(entry)
         done += len(group)
         if tick:
-            tick(done + len(found.failed), len(entries))
-    return found
+            tick(done + len(found.failed))
+    return found.whole_sequences()
 
 
 def _filled(pictures: list[np.ndarray], many: int) -> np.ndarray:
@@ -142,35 +151,44 @@ def _filled(pictures: list[np.ndarray], many: int) -> np.ndarray:
     return np.stack(pictures + [pictures[-1]] * (many - len(pictures)))
 
 
-_Pair = tuple[np.ndarray, np.ndarray]
-
-
-def _groups(entries: Sequence[Entry], many: int, failed: dict[str, str]) -> Iterator[list[tuple[Entry, _Pair]]]:
+def _groups(pairs: Iterable[Read], many: int, found: Evaluation) -> Iterator[list[tuple[Entry, _Pair]]]:
     """Neighbours of one size, at most `many` together."""
+
+    def readable() -> Iterator[tuple[Entry, _Pair]]:
+        for entry, pair in pairs:
+            if isinstance(pair, UserError):
+                found.failed[entry.name] = str(pair)
+            else:
+                yield entry, pair
 
     def group_size(at: tuple[Entry, _Pair]) -> Any:
         return at[1][0].shape
 
-    for _, same in itertools.groupby(_decoded(entries, many + _AHEAD, failed), group_size):
+    for _, same in itertools.groupby(readable(), group_size):
         while group := list(itertools.islice(same, many)):
             yield group
 
 
-def _decoded(entries: Sequence[Entry], ahead: int, failed: dict[str, str]) -> Iterator[tuple[Entry, _Pair]]:
+def decoded(entries: Sequence[Entry], ahead: int = _AHEAD) -> Iterator[Read]:
+    """The pictures of each, or why there are none, read while others are restored."""
+
+    def tried(entry: Entry) -> _Pair | UserError:
+        try:
+            return read_pair(entry)
+        except UserError as error:
+            return error
+
     with ThreadPoolExecutor(4) as pool:
-        waiting: collections.deque[tuple[Entry, Future[_Pair]]] = collections.deque()
+        waiting: collections.deque[tuple[Entry, Future[_Pair | UserError]]] = collections.deque()
         following = iter(entries)
         for entry in itertools.islice(following, ahead):
-            waiting.append((entry, pool.submit(read_pair, entry)))
+            waiting.append((entry, pool.submit(tried, entry)))
         try:
             while waiting:
                 entry, pair = waiting.popleft()
                 for later in itertools.islice(following, 1):
-                    waiting.append((later, pool.submit(read_pair, later)))
-                try:
-                    yield entry, pair.result()
-                except UserError as error:
-                    failed[entry.name] = str(error)
+                    waiting.append((later, pool.submit(tried, later)))
+                yield entry, pair.result()
         finally:
             for _, pair in waiting:
                 pair.cancel()

@@ -43,7 +43,15 @@ def base() -> Config:
                 "poses": (),  # files of recorded camera motion, for the kind "recorded"
                 "pose_axes": "x y z",
             },
-            "loss": {"l1": 1.0, "ssim": 0.1, "mse": 0.0, "charbonnier": 0.0, "frequency": 0.0, "edge": 0.0},
+            "loss": {
+                "l1": 1.0,
+                "ssim": 0.1,
+                "psnr": 0.0,
+                "mse": 0.0,
+                "charbonnier": 0.0,
+                "frequency": 0.0,
+                "edge": 0.0,
+            },
             "optim": {
                 "name": "adamw",  # or "muon": fewer steps for small networks, each a little longer
                 "lr": 5e-4,
