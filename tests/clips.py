@@ -5,6 +5,8 @@ from fractions import Fraction
 import av
 import cv2
 import numpy as np
+from av.codec.context import Flags
+from av.stream import Disposition
 
 from deblur_jax import samples
 from deblur_jax.restore import read_image
@@ -43,6 +45,9 @@ def make(
     matrix=None,
     picture=photograph,
     container_options=None,
+    interlaced=False,
+    attached=(),  # (name, mimetype, bytes)
+    cover=None,  # an encoded PNG
 ):
     """A clip of 25 frames a second, or with `times`."""
     width, height = size
@@ -53,8 +58,16 @@ def make(
         stream.time_base = stream.codec_context.time_base = time_base
         context = stream.codec_context
         context.color_range, context.color_primaries, context.color_trc, context.colorspace = colours
+        if interlaced:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if matrix:
             stream.set_display_matrix(matrix)
+        for name, kind, data in attached:
+            out.add_attachment(name, kind, data)
+        if cover:
+            beside = out.add_stream("png")
+            beside.width, beside.height, beside.pix_fmt = 8, 8, "rgb24"
+            beside.disposition = Disposition.attached_pic
         audio = words = None
         if sound:
             audio = out.add_stream(sound, rate=48000, layout="mono")
@@ -70,6 +83,10 @@ def make(
                  for n in range(2)]
             )  # fmt: skip
         out.metadata["title"] = "a title"
+        if cover:
+            packet = av.Packet(cover)
+            packet.stream, packet.pts, packet.dts, packet.time_base = beside, 0, 0, Fraction(1, 25)
+            out.mux(packet)
         for n, pts in enumerate(times):
             given = av.VideoFrame.from_ndarray(picture(width, height, n), format="rgb24")
             wide = {"src_colorspace": _SWSCALE[colours[3]], "dst_colorspace": _SWSCALE[colours[3]]}
@@ -159,6 +176,13 @@ def said(path):
             "matrix": sides.get("DISPLAYMATRIX"),
         }
     return found
+
+
+def fields(path):
+    """Which field of interlaced frames comes first."""
+    with av.open(str(path)) as clip:
+        assert all(frame.interlaced_frame for frame in clip.decode(video=0))
+        return {2: "tff", 3: "bff", 4: "tff", 5: "bff"}[clip.streams.video[0].codec_context.field_order]
 
 
 def pixels(path, format="rgb24"):

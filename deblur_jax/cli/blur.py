@@ -291,10 +291,9 @@ def _averaged(options: argparse.Namespace) -> Made:
     import jax.numpy as jnp
 
     from deblur_jax import blur
-    from deblur_jax.restore.clips import read_frames
+    from deblur_jax.restore.video_io import read_frames
 
-    frames = read_frames(options.picture, count=options.frames, start=options.start)
-    frames = jnp.asarray(frames, jnp.float32) / 255.0
+    frames = jnp.asarray(read_frames(options.picture, count=options.frames, start=options.start))
     mean = blur.average_frames(frames, between=options.between, response=options.response)
     return Made(blur.srgb_to_linear(mean), blur.srgb_to_linear(frames[len(frames) // 2]), None)
 

@@ -59,6 +59,7 @@ class Encoding:
     quantiser: int | None
     global_header: bool
     key_frames: int  # at least one in so many frames
+    interlaced: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return {k: str(v) if isinstance(v, Fraction) else v for k, v in dataclasses.asdict(self).items()}
@@ -77,6 +78,8 @@ class Encoding:
             context.qscale, context.global_quality = True, self.quantiser * 118  # FF_QP2LAMBDA
         if self.global_header:
             context.flags |= Flags.global_header
+        if self.interlaced:
+            context.flags |= Flags.interlaced_dct | Flags.interlaced_me
 
 
 def choose(
@@ -109,6 +112,14 @@ def choose(
         options = (*options, ("crf", str(kind.crf if crf is None else crf)))
     elif crf is not None and kind.quantiser is None:
         raise UserError(f"--crf: {name} has none")
+    if clip.hdr:
+        told = clip.hdr.options(kind.encoder)
+        if not told:
+            notes.append(f"what it says of its HDR mastering display is not copied: {name} cannot hold it here")
+        given = dict(options)
+        options = tuple((given | {k: ":".join(filter(None, (given.get(k), v))) for k, v in told.items()}).items())
+    if clip.interlaced and name == "h264":
+        options = (*options, ("x264-params", f"{clip.interlaced}=1"))
     quantiser = kind.quantiser if crf is None or kind.quantiser is None else min(31, max(1, crf))
     written = pixel_format or _pixel_format(kind.encoder, clip.pixel_format)
     if pixel_format and pixel_format not in _formats(kind.encoder):
@@ -130,7 +141,11 @@ def choose(
         quantiser,
         container != "mpegts",
         key_frames,
+        # FFmpeg's MPEG-2 asks each frame which field comes first, and PyAV's say the lower one.
+        (name, clip.interlaced) in (("h264", "tff"), ("h264", "bff"), ("mpeg2video", "bff")),
     )
+    if clip.interlaced and not encoding.interlaced:
+        notes.append("written as progressive: players will show both fields at once")
     if (encoding.width % 2 or encoding.height % 2) and not _opens(encoding):
         # 4:2:0 of H.264 and HEVC has even sides.
         full = f"yuv444p{'10le' if depth_of(written) > 8 else ''}"

@@ -38,6 +38,7 @@ class Job:
     pixels: int = 0  # of all frames
     frames: int = 1
     clip: bool = False
+    alone: str = ""  # the target's name, or one like it where another target has the same in another folder
 
     def read(self) -> bytes:
         if self.data is not None:
@@ -83,7 +84,7 @@ def plan(
     template with {stem}, {suffix} and {n}."""
     into = out is not None and (into or out.is_dir() or len(found) != 1 or not out.suffix)
     template = name or ("{stem}-sharp" if out is None else "{stem}")
-    jobs, taken, inputs = [], {}, {f.path.resolve() for f in found}
+    jobs, names, taken, inputs = [], set(), {}, {f.path.resolve() for f in found}
     for n, one in enumerate(found, 1):
         wrong = ""
         clip = is_clip(one.path)
@@ -111,7 +112,12 @@ def plan(
             wrong = f"{target}: exists already; --overwrite replaces it, --skip-existing passes over it"
         taken.setdefault(real, one.path)
         format = "" if clip else pictures.format_of(target.suffix)
-        jobs.append(Job(str(one.path), target, format, path=one.path, wrong=wrong, exists=exists, clip=clip))
+        alone, number = target.name, 2
+        while alone in names:
+            alone, number = f"{target.stem}-{number}{target.suffix}", number + 1
+        names.add(alone)
+        path = one.path
+        jobs.append(Job(str(path), target, format, path=path, wrong=wrong, exists=exists, clip=clip, alone=alone))
     return jobs
 
 
@@ -263,7 +269,7 @@ def _clip(
     from deblur_jax.restore import video  # pictures do not wait for FFmpeg
 
     try:
-        said = video.restore(job.path, job.target, restorer, options, tick=tick)
+        said = video.restore(job.path, job.target, restorer, options, compared=job.alone, tick=tick)
     except UserError as error:
         begins = str(error).startswith((job.name, str(job.target.parent)))
         return Outcome(job, "failed", str(error) if begins else f"{job.name}: {error}")

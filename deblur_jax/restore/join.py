@@ -232,11 +232,16 @@ def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, Fract
             return
         if packet is None:
             return
-        if packet.dts is None and packet.pts is None:
+        if not packet.size:
             continue  # the end of a stream
         base, index = packet.time_base, packet.stream.index
-        time = (packet.pts if packet.pts is not None else packet.dts) * base
         cover = packet.stream.disposition & Disposition.attached_pic
+        if packet.dts is None and packet.pts is None:
+            if not cover:  # without a time it cannot be placed
+                copied.refused[index] = copied.refused.get(index, 0) + 1
+                continue
+            packet.pts = packet.dts = 0
+        time = (packet.pts if packet.pts is not None else packet.dts) * base
         if not cover and ((cut.start is not None and time < cut.start) or (cut.end is not None and time >= cut.end)):
             continue
         shift = cut.shift(base)

@@ -56,11 +56,13 @@ class _Encoder:
 class ClipSink:
     """Writes the restored clip, and beside it the comparison if there shall be one."""
 
-    def __init__(self, clip: Clip, encoding: Encoding, target: Path, restorer: Restorer, options: Options):
+    def __init__(
+        self, clip: Clip, encoding: Encoding, target: Path, restorer: Restorer, options: Options, compared: str
+    ) -> None:
         self._clip, self._options, self._last = clip, options, {}
         self._outputs = [(encoding, target)]
         if folder := options.clip.compare:
-            both, wide = folder / target.name, dataclasses.replace(encoding, width=2 * encoding.width)
+            both, wide = folder / compared, dataclasses.replace(encoding, width=2 * encoding.width, interlaced=False)
             if both.exists() and not options.clip.overwrite:
                 raise UserError(f"{both}: exists already, so there is no comparison; --overwrite replaces it")
             self._outputs.append((wide, both))
@@ -78,13 +80,13 @@ class ClipSink:
         return False
 
     def add(self, decoded: Decoded, before: np.ndarray | None, after: np.ndarray | None, state: dict[str, Any]) -> None:
-        picture = decoded.picture
+        picture, compares = decoded.picture, len(self._encoders) > 1
+        given = [rows.copy() for rows in video_io.samples(picture)] if compares else []
         if after is not None and before is not None:
-            picture = video_io.changed(decoded.picture, before, after, self._clip.colours)
+            video_io.change(picture, before, after, self._clip.colours)
         self._last = state
-        if len(self._encoders) > 1:
-            both = video_io.beside(decoded.picture, picture)
-            self._encoders[1].add(both, decoded.pts, state)
+        if compares:
+            self._encoders[1].add(video_io.beside(given, picture), decoded.pts, state)
         self._encoders[0].add(picture, decoded.pts, state)
 
     def finish(self) -> list[str]:

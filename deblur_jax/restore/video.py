@@ -44,9 +44,11 @@ def restore(
     restorer: Callable[[], Restorer],
     options: Options,
     *,
+    compared: str = "",
     tick: Callable[[float], None] | None = None,
 ) -> Report:
-    """`target` and `path` are files, or patterns of numbered pictures such as `out/%05d.png`.
+    """`target` and `path` are files, or patterns of numbered pictures such as `out/%05d.png`. `compared` is the name
+    of the clip of before and after in the folder for those, if not the target's.
 
     Interrupted, it leaves nothing under the target's name, but beside it what is done; the same call goes on there.
     """
@@ -65,7 +67,7 @@ def restore(
         encoding, notes = encoders.choose(clip, target, every=settings.every, key_frames=LENGTH, **choice)
         report.notes += notes
         pixel_format = encoding.pixel_format
-        sink = ClipSink(clip, encoding, target, restorer(), options)
+        sink = ClipSink(clip, encoding, target, restorer(), options, compared or target.name)
     loss = Loss(**sink.state.get("lost", {}))
     report.resumed = report.frames = sink.state.get("frames", 0)
     report.skipped = sink.state.get("skipped", 0)
@@ -201,21 +203,15 @@ def _through(
             (work,) = several
             after = [None]
             if work.before is not None and not sink.has(work.state["frames"]):
-                after = [
-                    restorer().restore(
-                        work.before,
-                        strength=options.strength * work.weight,
-                        tta=options.tta,
-                        denoise=options.denoise,
-                        mask=mask,
-                    )
-                ]
+                settings = {"tta": options.tta, "denoise": options.denoise, "strength": options.strength * work.weight}
+                after = [_restored(restorer(), work, mask, **settings)]
         report.network += time.perf_counter() - begun
         yield from zip(several, after, strict=True)
 
     group: list[_Work] = []
     for work in works:
         alone = work.before is None or work.weight < 1 or together == 1 or sink.has(work.state["frames"])
+        alone = alone or work.decoded.interlaced
         if group and (alone or len(group) == together):
             yield from done(group)
             group = []
@@ -225,6 +221,18 @@ def _through(
             group.append(work)
     if group:
         yield from done(group)
+
+
+def _restored(restorer: Restorer, work: _Work, mask: np.ndarray | None, **settings: Any) -> np.ndarray:
+    """Interlaced, the lines of a frame are two pictures of two moments."""
+    assert work.before is not None
+    if not work.decoded.interlaced:
+        return restorer.restore(work.before, mask=mask, **settings)
+    after = np.empty_like(work.before)
+    for field in (slice(0, None, 2), slice(1, None, 2)):
+        lines = np.ascontiguousarray(work.before[field])
+        after[field] = restorer.restore(lines, mask=None if mask is None else mask[field], **settings)
+    return after
 
 
 def _written(sink: Sink, work: _Work, after: np.ndarray | None, clip: Clip, report: Report) -> None:

@@ -1,6 +1,7 @@
 """Clips in: what a file says of itself, and its frames with their exact times."""
 
 import functools
+import itertools
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +16,10 @@ from av.stream import Disposition
 from av.video.reformatter import ColorRange, Interpolation
 
 from deblur_jax.errors import UserError
+from deblur_jax.restore import hdr
+from deblur_jax.restore.hdr import Hdr
 
-__all__ = ["Clip", "Colours", "Decoded", "Loss", "frames", "probe"]
+__all__ = ["Clip", "Colours", "Decoded", "Loss", "frames", "probe", "read_frames"]
 
 FAILURES = (FFmpegError, OSError, ValueError)  # what FFmpeg may raise on any file
 
@@ -58,6 +61,8 @@ class Clip:
     frames: int  # about so many
     aspect: Fraction | None = None  # of a pixel
     matrix: tuple[int, ...] | None = None  # how players turn and mirror it
+    interlaced: str = ""  # "tff" or "bff": which field comes first
+    hdr: Hdr | None = None
     notes: tuple[str, ...] = ()
     counted: bool = False  # the file itself says how many frames there are
 
@@ -126,6 +131,7 @@ class Decoded:
     duration: int
     picture: av.VideoFrame
     lost: dict[str, int]  # so far
+    interlaced: bool = False
 
 
 @functools.cache
@@ -174,9 +180,9 @@ def probe(path: Path) -> Clip:
             matrix = tuple(int(n) for n in np.frombuffer(side["DISPLAYMATRIX"], np.int32))
         notes = []
         if first.interlaced_frame:
-            notes.append("it is interlaced: frames were restored whole, and are written as progressive")
-        if "MASTERING_DISPLAY_METADATA" in side or "CONTENT_LIGHT_LEVEL" in side:
-            notes.append("the HDR description of the mastering display is not copied")
+            notes.append("it is interlaced: the two fields of a frame were restored each by itself")
+        if left := hdr.left_behind(side):
+            notes.append(f"not copied: {', '.join(left)}")
         return Clip(
             path,
             stream.codec_context.codec.canonical_name,
@@ -190,9 +196,17 @@ def probe(path: Path) -> Clip:
             stream.frames or max(1, round(seconds * rate)),
             stream.codec_context.sample_aspect_ratio or None,
             matrix,
+            _first_field(first, stream),
+            hdr.described(side),
             tuple(notes),
             stream.frames > 0 and container.format.name.startswith("mov"),
         )
+
+
+def _first_field(frame: av.VideoFrame, stream: Any) -> str:
+    if not frame.interlaced_frame:
+        return ""
+    return "bff" if stream.codec_context.field_order in (3, 5) else "tff"  # AV_FIELD_BB and AV_FIELD_BT
 
 
 def _colours(frame: av.VideoFrame) -> tuple[int, int, int, int]:
@@ -231,7 +245,20 @@ def frames(
         if index % every:
             continue
         loss.resized += (frame.width, frame.height) != (clip.width, clip.height)
-        yield Decoded(index, pts, (frame.duration or 0) * every, _working(frame, clip, pixel_format), loss.counts())
+        picture, interlaced = _working(frame, clip, pixel_format), frame.interlaced_frame
+        yield Decoded(index, pts, (frame.duration or 0) * every, picture, loss.counts(), interlaced)
+
+
+def read_frames(path: Path, *, count: int, start: float = 0.0) -> np.ndarray:
+    """`count` consecutive frames from `start` seconds on, as RGB `(n h w 3)` in [0, 1], as players show them."""
+    clip = probe(path)
+    found = [
+        clip.as_seen(to_rgb(frame.picture, clip.colours))
+        for frame in itertools.islice(frames(clip, clip.pixel_format, Loss(), start=start or None), count)
+    ]
+    if len(found) < count:
+        raise UserError(f"{path}: {count} frames are needed from {start:g} s on, there are {len(found)}")
+    return np.stack(found).astype(np.float32) / np.iinfo(found[0].dtype).max
 
 
 def _sought(clip: Clip, loss: Loss, target: int | None) -> Iterator[tuple[av.VideoFrame, int]]:
@@ -372,28 +399,27 @@ def from_rgb(pixels: np.ndarray, pixel_format: str, colours: Colours) -> av.Vide
     )
 
 
-def changed(frame: av.VideoFrame, before: np.ndarray, after: np.ndarray, colours: Colours) -> av.VideoFrame:
-    """The frame with the change from one RGB picture to the other, and nothing else of it altered.
+def change(frame: av.VideoFrame, before: np.ndarray, after: np.ndarray, colours: Colours) -> None:
+    """Makes the change from one RGB picture to the other to the frame, and alters nothing else of it.
 
     Not simply `after` converted: converting there and back blurs colours and cuts off what lies outside the range.
     """
     name = frame.format.name
-    out = av.VideoFrame(frame.width, frame.height, name)
     top = 2 ** depth_of(name) - 1
     pair = [samples(from_rgb(pixels, name, colours)) for pixels in (before, after)]
-    for target, source, old, new in zip(samples(out), samples(frame), *pair, strict=True):
-        change = new.astype(np.int32)
-        change -= old
-        change += source
-        np.clip(change, 0, top, out=change)
-        target[:] = change
-    return out
+    frame.make_writable()
+    for target, old, new in zip(samples(frame), *pair, strict=True):
+        changed = new.astype(np.int32)
+        changed -= old
+        changed += target
+        np.clip(changed, 0, top, out=changed)
+        target[:] = changed
 
 
-def beside(left: av.VideoFrame, right: av.VideoFrame) -> av.VideoFrame:
-    """Both in one frame, nothing converted."""
-    out = av.VideoFrame(2 * left.width, left.height, left.format.name)
-    for target, one, other in zip(samples(out), samples(left), samples(right), strict=True):
+def beside(left: list[np.ndarray], right: av.VideoFrame) -> av.VideoFrame:
+    """A frame's samples and another frame in one, nothing converted."""
+    out = av.VideoFrame(2 * right.width, right.height, right.format.name)
+    for target, one, other in zip(samples(out), left, samples(right), strict=True):
         half = one.shape[1]
         # Where a side is odd, the column of colour in the middle belongs to both.
         target[:, target.shape[1] - half :], target[:, :half] = other, one

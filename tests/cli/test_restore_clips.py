@@ -78,6 +78,14 @@ def test_side_by_side(restore, tmp_path):
     both, before, after = (clips.planes(tmp_path / name) for name in ("both/out.mkv", "in.mp4", "out.mkv"))
     np.testing.assert_array_equal(both, np.concatenate([before, after], 2))
     assert clips.said(tmp_path / "both/out.mkv")["others"] == clips.said(tmp_path / "out.mkv")["others"] != []
+    for folder, shift in (("one", 0), ("two", 9)):
+        (tmp_path / "in" / folder).mkdir(parents=True)
+        picture = lambda w, h, n, shift=shift: clips.photograph(w, h, n + shift)  # noqa: E731
+        clips.make(tmp_path / "in" / folder / "a.mkv", codec="ffv1", frames=2, picture=picture)
+    assert restore("in", "-o", "out", "--compare", "of the folder")[0] == 0
+    for folder, name in (("one", "a.mkv"), ("two", "a-2.mkv")):
+        both = clips.planes(tmp_path / "of the folder" / name)
+        np.testing.assert_array_equal(both[:, :, :64], clips.planes(tmp_path / "in" / folder / "a.mkv"))
     code, _, err = restore("in.mp4", "-o", "new/out.mkv", *lossless)
     assert (code, "exists already, so there is no comparison" in err) == (2, True)
 

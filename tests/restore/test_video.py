@@ -2,12 +2,15 @@
 
 from fractions import Fraction
 
+import av
 import clips
+import cv2
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from deblur_jax.errors import UserError
-from deblur_jax.restore import read_image, sinks, video
+from deblur_jax.restore import read_image, sinks, video, video_io
 from deblur_jax.restore.options import ClipOptions, Options
 from deblur_jax.restore.restorer import Restorer
 
@@ -111,6 +114,102 @@ def test_a_turned_clip(restorer, tmp_path, matrix):
     # Turned clockwise, what is seen at the top left is stored at the bottom left; mirrored, at the top right.
     assert (rows.max() == 47 and rows.min() > 15) if upright else (rows.min() == 0 and rows.max() < 32)
     assert (columns.min() == 0 and columns.max() < 32) if upright else (columns.max() == 63 and columns.min() > 31)
+
+
+_HDR10 = {
+    "libx265": {
+        "x265-params": "log-level=none:max-cll=1000,400:"
+        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    },
+    "libsvtav1": {
+        "svtav1-params": "content-light=1000,400:"
+        "mastering-display=G(0.265,0.690)B(0.150,0.060)R(0.680,0.320)WP(0.3127,0.3290)L(1000.0,0.005)"
+    },
+}
+
+
+@pytest.mark.parametrize(("codec", "other"), [("libx265", "libsvtav1"), ("libsvtav1", "libx265")])
+def test_what_an_hdr_clip_says_of_its_display_stays(restorer, tmp_path, codec, other):
+    hdr = {"pixel_format": "yuv420p10le", "colours": (1, 9, 16, 9), "frames": 2}
+    source = clips.make(tmp_path / "in.mkv", codec=codec, options=_HDR10[codec], **hdr)
+    described = video_io.probe(source).hdr
+    assert described.light == (1000, 400)
+    assert [float(n) for n in described.luminance] == pytest.approx([0.005, 1000], rel=2e-3)
+    red, green, blue, white = np.array(described.points, float)
+    np.testing.assert_allclose([red, green, blue, white], [[0.68, 0.32], [0.265, 0.69], [0.15, 0.06], [0.3127, 0.329]],
+                               atol=1e-4)  # fmt: skip
+    report = video.restore(source, tmp_path / "out.mkv", lambda: restorer, Options())
+    assert report.notes == []
+    assert video_io.probe(tmp_path / "out.mkv").hdr == described
+    name = "hevc" if other == "libx265" else "av1"
+    video.restore(source, tmp_path / "other.mkv", lambda: restorer, Options(clip=ClipOptions(codec=name)))
+    again = video_io.probe(tmp_path / "other.mkv").hdr
+    np.testing.assert_allclose(np.array(again.points, float), np.array(described.points, float), atol=1e-4)
+    assert again.light == (1000, 400)
+    report = video.restore(source, tmp_path / "h264.mkv", lambda: restorer, Options(clip=ClipOptions(codec="h264")))
+    assert any("HDR mastering display is not copied" in note for note in report.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "options"),
+    [
+        ("in.mp4", "libx264", {"x264-params": "tff=1"}),
+        ("in.mkv", "libx264", {"x264-params": "bff=1"}),
+        ("in.ts", "mpeg2video", {}),
+    ],
+)
+def test_an_interlaced_clip(restorer, tmp_path, name, codec, options):
+    """Its fields are pictures of their own, and it stays interlaced with the same field first."""
+
+    def woven(width, height, n):
+        frame = clips.photograph(width, height, 2 * n)
+        frame[1::2] = 255 - clips.photograph(width, height, 2 * n + 1)[1::2]
+        return frame
+
+    source = clips.make(
+        tmp_path / name,
+        codec=codec,
+        options=options,
+        interlaced=True,
+        frames=3,
+        picture=woven,
+        time_base=Fraction(1, 25 if name == "in.ts" else 12800),
+    )
+    target = tmp_path / f"out-{name}"
+    report = video.restore(source, target, lambda: restorer, Options())
+    assert report.notes == ["it is interlaced: the two fields of a frame were restored each by itself"]
+    assert clips.fields(target) == clips.fields(source) == ("bff" if "tff=1" not in options.values() else "tff")
+    if "tff=1" in options.values():
+        old = Options(clip=ClipOptions(codec="mpeg2video"))
+        report = video.restore(source, tmp_path / "old.mkv", lambda: restorer, old)
+        assert any("written as progressive" in note for note in report.notes)
+    lossless = tmp_path / "out.mkv"
+    report = video.restore(source, lossless, lambda: restorer, Options(clip=ClipOptions(codec="ffv1")))
+    assert any("written as progressive" in note for note in report.notes)
+    light = np.array([0.299, 0.587, 0.114])
+    for after, before in zip(clips.pixels(lossless), clips.pixels(source), strict=True):
+        for field in (slice(0, None, 2), slice(1, None, 2)):
+            expected = restorer.restore(np.ascontiguousarray(before[field])).astype(float)
+            # Colours are shared by neighbouring lines, light is not.
+            assert np.abs((after[field] - expected) @ light).mean() < 4
+
+
+def test_attached_files_and_covers(restorer, tmp_path):
+    font = bytes(range(256)) * 4
+    cover = cv2.imencode(".png", np.full((8, 8, 3), 90, np.uint8))[1].tobytes()
+    source = clips.make(tmp_path / "in.mkv", frames=2, attached=[("a font.ttf", "font/ttf", font)])
+    video.restore(source, tmp_path / "out.mkv", lambda: restorer, Options())
+    with av.open(str(tmp_path / "out.mkv")) as clip:
+        (attached,) = clip.streams.attachments
+        said = attached.metadata["filename"], attached.mimetype, bytes(attached.data)
+    assert said == ("a font.ttf", "font/ttf", font)
+    source = clips.make(tmp_path / "in.mp4", frames=2, cover=cover)
+    report = video.restore(source, tmp_path / "out.mp4", lambda: restorer, Options())
+    assert report.notes == []
+    with av.open(str(tmp_path / "out.mp4")) as clip:
+        beside = [s for s in clip.streams.video if s.disposition & Disposition.attached_pic]
+        assert [bytes(p) for p in clip.demux(beside) if p.size] == [cover]
+    assert clips.said(tmp_path / "out.mp4")["times"] == clips.said(source)["times"]
 
 
 def test_what_is_chosen(restorer, tmp_path):
