@@ -7,9 +7,11 @@ signal and resumable; 130 interrupted by Ctrl-C.
 import argparse
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 from deblur_jax import __version__
 from deblur_jax.cli import (
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.overrides = overrides
     try:
         # A closed standard output gets nothing, as with other commands.
-        with contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
+        with _lost_interrupts(), contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
             code = options.run(options)
             sys.stdout.flush()
         return code
@@ -77,6 +79,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"deblur {options.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)
         _abandon_stdout()
         return 1
+
+
+@contextlib.contextmanager
+def _lost_interrupts() -> Iterator[None]:
+    """Ctrl-C in a callback, such as JAX's of the garbage collector, is reported and forgotten by Python: sent again."""
+    before = sys.unraisablehook
+
+    def heard(lost: Any) -> None:
+        if lost.exc_type is KeyboardInterrupt:
+            # A little later: sent from here it would be lost here.
+            threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+        else:
+            before(lost)
+
+    sys.unraisablehook = heard
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _config_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:

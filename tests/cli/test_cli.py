@@ -166,7 +166,7 @@ def write_film(path, frames, rate=20):
         ([*HANDHELD, "--poses", "short.txt", "--roll", "1"], "--roll and --poses exclude each other"),
         ([*HANDHELD, "--poses", "short.txt", "--pose-axes", "x z y"], "right-handed"),
         (["blur", "good.png", "-o", "out.png", "--kind", "layers", "--layer", "text.png"], "text.png: not a PNG"),
-        ([*FRAMES, "text.png"], "text.png: not a readable clip"),
+        ([*FRAMES, "text.png"], "text.png: no frame in it can be decoded"),
         ([*FRAMES, "none.mp4"], "none.mp4: not a readable clip: No such file"),
         ([*FRAMES, "good.png"], "good.png: "),
         ([*FRAMES, "film.avi", "--frames", "13"], "film.avi: 13 frames are needed from 0 s on, there are 6"),
@@ -395,3 +395,23 @@ def test_the_demo_writes_one_page_that_needs_nothing_else(tmp_path):
     assert page.count("data:video/mp4") == 2  # before and after
     assert "http" not in page
     assert all(name in page for name in zoo.NETWORKS)
+
+
+def test_ctrl_c_within_a_callback_of_the_garbage_collector_is_not_lost():
+    program = """
+import gc, signal, sys, time
+from deblur_jax import cli
+def collected(phase, info):
+    if phase == "start":
+        gc.callbacks.remove(collected)
+        signal.raise_signal(signal.SIGINT)
+def run(options):
+    gc.callbacks.append(collected)
+    gc.collect()
+    time.sleep(30)
+    return 0
+cli.models.run = run
+sys.exit(cli.main(["models"]))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=25)
+    assert (done.returncode, done.stderr) == (130, "deblur models: interrupted\n")

@@ -86,6 +86,22 @@ def test_a_change_is_made_in_the_right_place(restorer, tmp_path):
     assert np.abs((clips.pixels(tmp_path / "out-yuv.mkv") - expected) @ luma).mean() < 2
 
 
+def test_neighbouring_frames_on_several_devices(restorer, nano, tmp_path):
+    import jax
+
+    source = clips.make(tmp_path / "in.mkv", codec="ffv1", pixel_format="bgr0", colours=(2, 1, 13, 0), frames=5)
+    several = Restorer(nano(scale=0.05), devices=jax.devices()[:2])
+    assert several.engine.batch == 2
+    picked = {"sharpness": lambda pixels: next(verdicts), "threshold": 0.5}
+    for name, options in (("all.mkv", [Options(), Options()]), ("some.mkv", [Options(**picked)] * 2)):
+        results = []
+        for one, chosen in zip((restorer, several), options, strict=True):
+            verdicts = iter([0.0, 0.0, 0.0, 1.0, 1.0])
+            video.restore(source, tmp_path / name, lambda one=one: one, chosen)
+            results.append(clips.pixels(tmp_path / name).astype(int))
+        assert np.abs(results[0] - results[1]).max() <= 1  # rounding
+
+
 def test_sixteen_bits_reach_the_network(restorer, tmp_path):
     """The two lowest of ten bits come out in use."""
     source = clips.make(tmp_path / "in.mkv", codec="ffv1", pixel_format="yuv420p10le", frames=1)
