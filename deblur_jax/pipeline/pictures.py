@@ -11,6 +11,7 @@ from isal import igzip_lib, isal_zlib  # twice as fast as zlib
 
 from deblur_jax.errors import UserError
 from deblur_jax.restore.images import decode_image
+from deblur_jax.restore.png import chunk
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _NPY = b"\x93NUMPY"
@@ -119,11 +120,7 @@ def _png_crop(
     if len(scanlines) < needed:
         return None
     header = struct.pack(">IIBBBBB", width, rows, depth, colours, 0, 0, 0)
-    short = _PNG + _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(scanlines, 0)) + _chunk(b"IEND", b"")
+    short = _PNG + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(scanlines, 0)) + chunk(b"IEND", b"")
     pixels = as_8bit(decode_image(short, name, silent=False))
     left = int(right * (width - side + 1))
     return np.ascontiguousarray(pixels[rows - side :, left : left + side]), (height, width)
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -12,7 +12,6 @@ import re
 import struct
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from deblur_jax.errors import UserError
 from deblur_jax.restore import exif as exif_blocks
+from deblur_jax.restore import png
 
 SUFFIXES = {
     "png": (".png",),
@@ -73,7 +73,7 @@ class Picture:
     dpi: tuple[float, float] | None = None
     comment: bytes = b""  # of a JPEG
     photoshop: bytes = b""  # a JPEG's IPTC captions, in whole APP13 segments
-    png_chunks: bytes = b""  # a PNG's texts and statements on colour, whole chunks that hold for changed pixels too
+    png_chunks: bytes = b""  # of a PNG: see `png.kept`
     quality: int | None = None  # an estimate, of a JPEG
     lossless: bool = False  # of a WebP
     notes: list[str] = field(default_factory=list)  # what the user should be told of reading and writing
@@ -159,12 +159,12 @@ def encode(picture: Picture, format: str, *, quality: int | None = None, strip_m
         picture.note("BMP holds no metadata: EXIF, XMP and colour profile are left out")
     if format != "jpeg" and said.photoshop:
         picture.note(f"IPTC captions are not written to {format.upper()}")
-    if format != "png" and any(kind in (b"cICP", b"gAMA") for kind, _ in chunks(said.png_chunks)) and not said.icc:
+    if format != "png" and any(kind in (b"cICP", b"gAMA") for kind, _ in png.chunks(said.png_chunks)) and not said.icc:
         picture.note(f"the PNG's statement on its colours (gAMA, cICP) is not written to {format.upper()}")
     stacked = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], -1)
     try:
         if format == "png":
-            return _encode_png(said, stacked)
+            return png.encode(said, stacked)
         if format == "tiff":
             from deblur_jax.restore import tiff
 
@@ -272,12 +272,12 @@ def _read(data: bytes, format: str) -> tuple[Picture, int]:
     )
     depth = _declared_depth(data, format)
     if depth > 8:
-        pixels = imagecodecs.png_decode(_bare_png(data)) if format == "png" else imagecodecs.avif_decode(data)
+        pixels = png.decode(data) if format == "png" else imagecodecs.avif_decode(data)
         _put(picture, _scaled(pixels, depth))
     else:
         _put(picture, pillow_pixels(file, picture))
     if format == "png":
-        picture.png_chunks = b"".join(whole for kind, whole in chunks(data[8:]) if _is_kept(kind, whole))
+        picture.png_chunks = png.kept(data)
     elif format == "webp":
         picture.lossless = any(kind == b"VP8L" for kind in _riff_kinds(data))
     elif isinstance(file, JpegImageFile):
@@ -464,50 +464,6 @@ def _encode(picture: Picture, stacked: np.ndarray, format: str, quality: int | N
         options["subsampling"] = "4:0:0" if image.mode == "L" else "4:4:4"
     image.save(out, format, **options)
     return out.getvalue()
-
-
-def _encode_png(picture: Picture, stacked: np.ndarray) -> bytes:
-    # Each row has a byte more, and what cannot be compressed grows by a little: imagecodecs' own guess is too small for
-    # narrow pictures.
-    room = stacked.nbytes + stacked.nbytes // 500 + 2 * len(stacked) + 4096
-    body = bytes(imagecodecs.png_encode(stacked if stacked.shape[2] > 1 else stacked[..., 0], 6, out=room))
-    said = [picture.png_chunks]
-    if picture.icc:
-        said.append(_chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(picture.icc)))
-    if picture.dpi:
-        x, y = (round(value / 0.0254) for value in picture.dpi)
-        said.append(_chunk(b"pHYs", struct.pack(">IIB", x, y, 1)))
-    if picture.exif:
-        said.append(_chunk(b"eXIf", picture.exif))
-    if picture.xmp:
-        said.append(_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp))
-    return body[:33] + b"".join(said) + body[33:]
-
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-
-def chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The kinds of a PNG's chunks (after its signature), and each one whole."""
-    at = 0
-    while at + 12 <= len(data):
-        length = int.from_bytes(data[at : at + 4])
-        yield data[at + 4 : at + 8], data[at : at + 12 + length]
-        at += 12 + length
-
-
-def _is_kept(kind: bytes, whole: bytes) -> bool:
-    if kind in (b"tEXt", b"zTXt", b"iTXt"):
-        # XMP and EXIF are carried apart; these would be their old selves.
-        return not whole[8:].startswith((b"XML:com.adobe.xmp\0", b"Raw profile type "))
-    return kind in (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
-
-
-def _bare_png(data: bytes) -> bytes:
-    """Without the chunks about which libpng would print warnings, and that change nothing of the pixels."""
-    wanted = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
-    return data[:8] + b"".join(whole for kind, whole in chunks(data[8:]) if kind in wanted)
 
 
 def _riff_kinds(data: bytes) -> Iterator[bytes]:

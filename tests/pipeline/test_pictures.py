@@ -8,6 +8,7 @@ import pytest
 
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import pictures
+from deblur_jax.restore import png
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (90, 70, 3), np.uint8)
@@ -53,7 +54,7 @@ def test_a_png_is_read_no_further_than_needed():
     rows = b"".join(b"\0" + row.tobytes() for row in RGB)
     broken = bytearray(zlib.compress(rows, 0))
     broken[-400] ^= 0xFF
-    data = pictures._PNG + encoded(RGB)[8:33] + pictures._chunk(b"IDAT", bytes(broken)) + pictures._chunk(b"IEND", b"")
+    data = pictures._PNG + encoded(RGB)[8:33] + png.chunk(b"IDAT", bytes(broken)) + png.chunk(b"IEND", b"")
     piece, _ = pictures.crop(data, 32, down=0.0, right=0.0, name="x")
     np.testing.assert_array_equal(piece, RGB[:32, :32])
     with pytest.raises(UserError, match="x: the picture is damaged"):
@@ -61,23 +62,23 @@ def test_a_png_is_read_no_further_than_needed():
 
 
 def test_damaged_compression_is_said():
-    data = pictures._PNG + encoded(RGB)[8:33] + pictures._chunk(b"IDAT", b"\x78\x9c" + bytes(range(255, 0, -1)))
+    data = pictures._PNG + encoded(RGB)[8:33] + png.chunk(b"IDAT", b"\x78\x9c" + bytes(range(255, 0, -1)))
     with pytest.raises(UserError, match="x: the picture is damaged"):
-        pictures.crop(data + pictures._chunk(b"IEND", b""), 32, down=0.0, right=0.0, name="x")
+        pictures.crop(data + png.chunk(b"IEND", b""), 32, down=0.0, right=0.0, name="x")
 
 
 def test_what_must_be_decoded_whole():
     """A turned PNG, and an interlaced one."""
     data = encoded(RGB)
     exif = b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 0x112, 3, 1, 6, 0) + b"\0\0\0\0"
-    turned = data[:33] + pictures._chunk(b"eXIf", exif) + data[33:]
+    turned = data[:33] + png.chunk(b"eXIf", exif) + data[33:]
     whole = pictures.decode_image(turned, "x")
     assert whole.shape == (70, 90, 3)
     piece, size = pictures.crop(turned, 32, down=0.2, right=0.2, name="x")
     np.testing.assert_array_equal(piece, cut(whole, 32, 0.2, 0.2))
     assert size == (70, 90)
     header = data[16:28] + b"\x01"
-    interlaced = data[:8] + pictures._chunk(b"IHDR", header) + data[33:]
+    interlaced = data[:8] + png.chunk(b"IHDR", header) + data[33:]
     assert pictures._png_crop(interlaced, 32, 0.0, 0.0, "x") is None
 
 
