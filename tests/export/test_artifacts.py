@@ -13,7 +13,7 @@ import pytest
 from deblur_jax import Restorer, samples, weights
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
-from deblur_jax.export import artifact, parity
+from deblur_jax.export import formats, parity
 from deblur_jax.restore import read_image
 
 
@@ -244,5 +244,5 @@ def test_onnx_runtime_is_imported_by_those_alone_who_use_it():
 
 
 def test_the_options_are_the_commands():
-    assert artifact.KINDS == ("onnx", "stablehlo")
-    assert set(parity.BOUNDS) == set(artifact.PRECISIONS)
+    assert formats.KINDS == ("onnx", "stablehlo", "savedmodel")
+    assert set(parity.BOUNDS) == set(formats.PRECISIONS)
