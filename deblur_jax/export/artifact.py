@@ -70,7 +70,7 @@ def _check(weights: Weights, folder: Path, options: Options) -> None:
 
 def _compare(weights: Weights, made: Made, options: Options, network: parity.Run) -> dict[str, Any]:
     def cases() -> Any:
-        return parity.pictures(weights.entry.config.multiple_of, made.least, batch=options.batch, size=options.size)
+        return parity.pictures(weights.entry.config.multiple_of, made.least, batch=options.at_once, size=options.size)
 
     reference = _reference(weights, options)
     report = parity.compare(reference, network, cases(), options.precision, whole_numbers=options.whole_numbers)
@@ -116,7 +116,7 @@ def _golden(weights: Weights, made: Made, options: Options, network: parity.Run)
     multiple = weights.entry.config.multiple_of
     unit = multiple * max(made.least, math.ceil(64 / multiple))
     pictures = parity.natural(*(options.size or (unit, unit + multiple)))
-    pictures = np.repeat(pictures, options.batch or 1, 0)
+    pictures = np.repeat(pictures, options.at_once or 1, 0)
     restored = np.asarray(network(pictures))
     bound = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.1}[options.precision]
     if options.whole_numbers:
@@ -177,7 +177,7 @@ def _pictures(options: Options, *, least: int, multiple: int) -> dict[str, Any]:
         "type": "uint8" if options.whole_numbers else "float32",
         "range": [0, 255] if options.whole_numbers else [0.0, 1.0],
         "colour": "RGB, sRGB-encoded",
-        "batch": options.batch or (1 if options.size else None),
+        "batch": options.at_once,
         "size": {"height": options.size[0], "width": options.size[1]} if options.size else None,
         "multiple_of": multiple,
         "least_side": least,

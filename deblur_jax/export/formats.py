@@ -33,6 +33,11 @@ class Options:
     batch: int | None = None
     calibration: Sequence[np.ndarray] = ()  # pictures (h w 3) for int8
 
+    @property
+    def at_once(self) -> int | None:
+        """So many pictures at a time; any number if none. Of one size there is one, where nothing is said."""
+        return self.batch or (1 if self.size else None)
+
 
 @dataclass(frozen=True)
 class Made:
@@ -75,7 +80,7 @@ def _onnx(weights: Weights, options: Options) -> Made:
             entry.deployed(dtype=dtype).apply,
             variables,
             multiple=multiple,
-            size=(options.batch or 1, *options.size) if options.size else None,
+            size=(options.at_once, *options.size) if options.at_once and options.size else None,
             batch=options.batch,
             layout=options.layout,
             whole_numbers=options.whole_numbers,
@@ -116,7 +121,7 @@ def _stablehlo(weights: Weights, options: Options) -> Made:
 
     def exported(least: int) -> Any:
         n, h, w, c = symbolic(multiple, least=least)
-        shape = (options.batch or (1 if options.size else n), *(options.size or (h, w)), c)
+        shape = (options.at_once or n, *(options.size or (h, w)), c)
         return export.export(jax.jit(restore), platforms=_PLATFORMS)(jax.ShapeDtypeStruct(shape, jnp.float32))
 
     least, made = _least(exported)
@@ -150,7 +155,7 @@ def _savedmodel(weights: Weights, options: Options) -> Made:
             multiple=multiple,
             least=least,
             size=options.size,
-            batch=options.batch or (1 if options.size else None),
+            batch=options.at_once,
             platforms=_PLATFORMS,
         )
 

@@ -42,11 +42,10 @@ def convert(
     from jax.experimental import jax2tf
 
     shape = (batch, *(size or (None, None)), 3)
-    symbols = (batch or "n", *(size or (f"{multiple}*h", f"{multiple}*w")), 3)
     converted = jax2tf.convert(
         function,
-        polymorphic_shapes=[None, f"({', '.join(map(str, symbols))})"],
-        polymorphic_constraints=() if size else [f"{side} >= {least}" for side in "hw"],
+        polymorphic_shapes=[None, f"(n, {multiple}*h, {multiple}*w, 3)"],
+        polymorphic_constraints=[f"{side} >= {least}" for side in "hw"],
         with_gradient=False,
         native_serialization_platforms=platforms,
     )
@@ -65,7 +64,9 @@ def convert(
 
 
 _LOOP = """
-import sys, numpy, verify
+import sys
+sys.modules["jax"] = None  # which Keras would import where it is installed
+import numpy, verify
 network = verify.load(sys.argv[1])
 for _ in sys.stdin:
     numpy.save("restored.npy", network(numpy.load("picture.npy")))
