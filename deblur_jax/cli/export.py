@@ -12,7 +12,13 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a network's name, a weights file or a training workdir")
-    parser.add_argument("--to", choices=("onnx", "stablehlo", "savedmodel"), required=True, help="the format")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", choices=("onnx", "stablehlo", "savedmodel"), help="the format")
+    what.add_argument(
+        "--kit",
+        choices=("triton", "tfserving", "python", "node"),
+        help="with what serves or runs it: for NVIDIA Triton, TensorFlow Serving, ONNX Runtime in Python or in Node",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     parser.add_argument("--size", metavar="WxH", help="take pictures of this size alone (any size)")
     parser.add_argument("--batch", type=int, metavar="N", help="take so many pictures at a time (any number)")
@@ -28,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
     from deblur_jax.errors import UserError
-    from deblur_jax.export import artifact, formats
+    from deblur_jax.export import artifact, formats, kit
 
     size = _size(options.size)
     if options.calibrate and options.precision != "int8":
@@ -36,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     loaded = weights.resolve(options.model)
     use_compile_cache()
     settings = formats.Options(
-        to=options.to,
+        to=kit.KITS[options.kit] if options.kit else options.to,
         precision=options.precision,
         layout=options.layout,
         whole_numbers=options.uint8,
@@ -44,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
         calibration=_calibration(options.calibrate),
     )
-    card = artifact.write(loaded, Path(options.model).stem, options.output, settings)
+    card = artifact.write(loaded, Path(options.model).stem, options.output, settings, kit=options.kit)
     _say(options.output, card)
     return 0
 

@@ -18,6 +18,7 @@ import numpy as np
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
 from deblur_jax.export import formats, parity
+from deblur_jax.export import kit as kits
 from deblur_jax.export.formats import Made, Options
 from deblur_jax.models import facts
 from deblur_jax.weights import Weights
@@ -26,24 +27,33 @@ from deblur_jax.weights.artifact import CARD, FORMAT, VERSION, digest
 __all__ = ["write"]
 
 
-def write(weights: Weights, name: str, folder: Path, options: Options) -> dict[str, Any]:
+def write(weights: Weights, name: str, folder: Path, options: Options, *, kit: str | None = None) -> dict[str, Any]:
     """Exports, compares with JAX and writes; returns the card. On an error nothing is left."""
     folder = Path(folder)
     _check(weights, folder, options)
+    if kit:
+        kits.check(kit, options)
     made = formats.make(weights, options)
     with formats.running(made, options) as network:
         report = _compare(weights, made, options, network)
         if not report["equal"]:
             raise UserError(_unequal(name, report.get("computed_in_half", report)))
         golden, bound = _golden(weights, made, options, network)
+    if kit:
+        made = kits.placed(kit, name, made)
     files = {
         **made.files,
         "golden.npz": golden,
         "verify.py": (Path(__file__).parent / f"verify_{options.to}.py").read_bytes(),
-        "README.md": _readme(name, made, options).encode(),
     }
+    beside = {"README.md": _readme(name, made, options).encode()}
+    if kit:
+        beside = kits.files(kit, name, made, options, weights.entry.config.multiple_of)
+    else:
+        files |= beside
     card = _card(weights, name, made, options, report, bound, files)
-    _place(folder, {**files, CARD: (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()})
+    card_file = (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()
+    _place(folder, {**files, **beside, CARD: card_file})  # what is beside it may be changed: no checksum
     return card
 
 
