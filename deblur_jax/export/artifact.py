@@ -46,14 +46,12 @@ def write(weights: Weights, name: str, folder: Path, options: Options, *, kit: s
         "golden.npz": golden,
         "verify.py": (Path(__file__).parent / f"verify_{options.to}.py").read_bytes(),
     }
-    beside = {"README.md": _readme(name, made, options).encode()}
-    if kit:
-        beside = kits.files(kit, name, made, options, weights.entry.config.multiple_of)
-    else:
-        files |= beside
+    if not kit:
+        files["README.md"] = _readme(name, made, options).encode()
     card = _card(weights, name, made, options, report, bound, files)
-    card_file = (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()
-    _place(folder, {**files, **beside, CARD: card_file})  # what is beside it may be changed: no checksum
+    # What a kit has besides may be changed by whoever uses it, and has no checksum.
+    besides = kits.files(kit, card, options) if kit else {}
+    _place(folder, {**files, **besides, CARD: (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()})
     return card
 
 

@@ -5,6 +5,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
@@ -33,16 +34,16 @@ def placed(kit: str, name: str, made: Made) -> Made:
     return dataclasses.replace(made, model=place, files=moved)
 
 
-def files(kit: str, name: str, made: Made, options: Options, multiple: int) -> dict[str, bytes]:
-    """What comes with the artifact; its README takes the place of the artifact's own."""
-    sizes = [tuple(side + -side % multiple for side in size) for size in _WARM]
-    words = _words(name, made, options, multiple, sizes)
+def files(kit: str, card: dict[str, Any], options: Options) -> dict[str, bytes]:
+    """What is beside the artifact."""
+    name, multiple = _served(card["name"]), card["input"]["multiple_of"]
+    sizes = [(height + -height % multiple, width + -width % multiple) for height, width in _WARM]
+    words = _words(card, options, sizes)
     found = {path.name: _filled(path, words) for path in sorted((_TEMPLATES / kit).iterdir()) if path.is_file()}
-    folder = f"models/{_served(name)}"
     if kit == "triton":
-        found[f"{folder}/config.pbtxt"] = found.pop("config.pbtxt")
+        found[f"models/{name}/config.pbtxt"] = found.pop("config.pbtxt")
     elif kit == "tfserving":
-        found[f"{folder}/1/assets.extra/tf_serving_warmup_requests"] = _warm_up(_served(name), options, sizes)
+        found[f"models/{name}/1/assets.extra/tf_serving_warmup_requests"] = _warm_up(name, options, sizes)
     return found
 
 
@@ -51,13 +52,13 @@ def _served(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
 
 
-def _words(name: str, made: Made, options: Options, multiple: int, sizes: list[tuple[int, ...]]) -> dict[str, str]:
-    whole = options.whole_numbers
+def _words(card: dict[str, Any], options: Options, sizes: list[tuple[int, int]]) -> dict[str, str]:
+    whole, per_pixel = options.whole_numbers, card["network"]["bytes_per_pixel"]
     return {
-        "NAME": _served(name),
+        "NAME": _served(card["name"]),
         "VERSION": __version__,
-        "MULTIPLE": str(multiple),
-        "LEAST": str(made.least * multiple),
+        "MULTIPLE": str(card["input"]["multiple_of"]),
+        "LEAST": str(card["input"]["least_side"]),
         "RANGE": "uint8, 0 to 255" if whole else "float32, 0 to 1",
         "NUMPY_TYPE": "uint8" if whole else "float32",
         "KSERVE_TYPE": "UINT8" if whole else "FP32",
@@ -66,7 +67,7 @@ def _words(name: str, made: Made, options: Options, multiple: int, sizes: list[t
         "SMALL": "{}, {}".format(*sizes[0]),
         "LARGE": "{}, {}".format(*sizes[1]),
         "WARM_SIZES": " and ".join(f"{width}x{height}" for height, width in sizes),
-        "MEMORY": f"the network takes about {made.bytes_per_pixel * 1e6 / 2**20:.0f} MiB for every million pixels",
+        "MEMORY": f"the network takes about {per_pixel * 1e6 / 2**20:.0f} MiB for every million pixels",
     }
 
 
@@ -74,7 +75,7 @@ def _filled(path: Path, words: dict[str, str]) -> bytes:
     return re.sub(r"@([A-Z_]+)@", lambda found: words[found[1]], path.read_text(encoding="utf-8")).encode()
 
 
-def _warm_up(name: str, options: Options, sizes: list[tuple[int, ...]]) -> bytes:
+def _warm_up(name: str, options: Options, sizes: list[tuple[int, int]]) -> bytes:
     """A TFRecord of prediction logs, each with one grey picture, which a tensor's message can say in one number.
 
     Their messages (tensorflow_serving/apis) are four nested fields: not worth a package.
