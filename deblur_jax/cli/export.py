@@ -1,7 +1,8 @@
 """Export a network as a folder that runs without this package: ONNX, StableHLO for JAX, or a TensorFlow SavedModel.
 
 The network is compared with JAX on photographs, noise and extremes before anything is written; the folder holds the
-model, a card that says what it is, a golden example, and verify.py, which needs the runtime and NumPy alone.
+model, a card that says what it is, a golden example, and verify.py, which needs the runtime and NumPy alone. A kit has
+that and what serves it, laid out as the server wants it; its README has the command that starts it.
 """
 
 import argparse

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +15,10 @@ from deblur_jax.export.parity import Run
 from deblur_jax.restore.exported import adapted, onnx_network, stablehlo_network
 from deblur_jax.weights import Weights
 
-__all__ = ["KINDS", "PRECISIONS", "Made", "Options", "make", "running"]
+__all__ = ["KINDS", "PRECISIONS", "Kind", "Made", "Options", "make", "running"]
 
-KINDS = ("onnx", "stablehlo", "savedmodel")
+Kind = Literal["onnx", "stablehlo", "savedmodel"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PRECISIONS = ("fp32", "fp16", "int8")
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _T = TypeVar("_T")
@@ -25,7 +26,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Options:
-    to: Literal["onnx", "stablehlo", "savedmodel"] = "onnx"
+    to: Kind = "onnx"
     precision: Literal["fp32", "fp16", "int8"] = "fp32"
     layout: Literal["nhwc", "nchw"] = "nhwc"
     whole_numbers: bool = False

@@ -9,11 +9,16 @@ from typing import Any
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
-from deblur_jax.export.formats import Made, Options
+from deblur_jax.export.formats import Kind, Made, Options
 
 __all__ = ["KITS", "check", "files", "placed"]
 
-KITS = {"triton": "onnx", "tfserving": "savedmodel", "python": "onnx", "node": "onnx"}  # and the format of each
+KITS: dict[str, Kind] = {
+    "triton": "onnx",
+    "tfserving": "savedmodel",
+    "python": "onnx",
+    "node": "onnx",
+}  # and the format of each
 _TEMPLATES = Path(__file__).with_name("kits")
 _SERVERS = ("triton", "tfserving")
 _WARM = ((256, 256), (720, 1280))  # height and width, before they are rounded to what the network takes

@@ -16,14 +16,15 @@ from jaxtyping import Shaped
 from deblur_jax.errors import UserError
 
 try:
-    import tensorflow as tf  # pyright: ignore[reportMissingImports]
+    import tensorflow  # pyright: ignore[reportMissingModuleSource]
 except ImportError as error:
     raise UserError(f"exporting a SavedModel needs the tf extra ({error}): pip install 'deblur-jax[tf]'") from None
 
 __all__ = ["FOLDER", "SIGNATURE", "TENSORFLOW", "convert", "elsewhere"]
 
 FOLDER, SIGNATURE = "model", "serving_default"
-TENSORFLOW: str = tf.__version__
+TENSORFLOW: str = tensorflow.__version__
+tf: Any = tensorflow  # what is known of its types is wrong here and there
 VERIFY = Path(__file__).with_name("verify_savedmodel.py")
 
 
@@ -50,7 +51,7 @@ def convert(
         native_serialization_platforms=platforms,
     )
     module = tf.Module()
-    # As variables: constants would be in the file once more and folded anew for every size.
+    # As variables: every size that is compiled shares them.
     module.parameters = jax.tree.map(lambda leaf: tf.Variable(np.asarray(leaf), trainable=False), variables)
     module.restore = tf.function(
         lambda picture: {"restored": converted(module.parameters, picture)},
@@ -97,14 +98,15 @@ def elsewhere(
                 text=True,
             ) as process,
         ):
-            assert process.stdin is not None
-            assert process.stdout is not None
+            given, answers = process.stdin, process.stdout
+            assert given is not None
+            assert answers is not None
 
             def network(pictures: np.ndarray) -> np.ndarray:
                 np.save(folder / "picture.npy", pictures)
                 try:
-                    print("next", file=process.stdin, flush=True)
-                    answered = process.stdout.readline()
+                    print("next", file=given, flush=True)
+                    answered = answers.readline()
                 except BrokenPipeError:
                     answered = ""
                 if not answered:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf  # pyright: ignore[reportMissingImports]
+import tensorflow as tf  # pyright: ignore[reportMissingModuleSource]
 
 
 def load(path: Path | str) -> Callable[[np.ndarray], np.ndarray]:
