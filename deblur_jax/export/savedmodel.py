@@ -110,10 +110,17 @@ def elsewhere(
                 except BrokenPipeError:
                     answered = ""
                 if not answered:
-                    raise RuntimeError(f"TensorFlow cannot run what was exported: {said.read_text().strip()}")
+                    raise UserError(_cannot_run(said.read_text()))
                 return np.load(folder / "restored.npy")
 
             try:
                 yield network
             finally:
                 process.kill()
+
+
+def _cannot_run(said: str) -> str:
+    """JAX may write what a TensorFlow of its time cannot read yet: jax 0.12 does, and TensorFlow 2.21 cannot."""
+    reasons = [line for line in said.splitlines() if "Error" in line] or said.splitlines() or ["it says nothing"]
+    versions = f"TensorFlow {TENSORFLOW} cannot run what jax {jax.__version__} writes"
+    return f"{versions}; jax 0.10 and TensorFlow 2.21 agree: {reasons[-1].strip()[:200]}"
