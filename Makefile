@@ -3,6 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
 .PHONY: demo test test-all lint types wheel facts lock clean
 
@@ -12,7 +13,7 @@ demo: .venv/.ready ## write a page that shows what the software does, and print 
 test: .venv/.ready ## all tests but the slowest
 	@$(PY) -m pytest -m "not slow"
 
-test-all: test ## the slowest too, compiled as users have it: whole commands, killed and distributed training
+test-all: test .venv/.tf ## the slowest too, compiled as users have it: whole commands, killed and distributed training
 	@XLA_FLAGS=--xla_backend_optimization_level=3 $(PY) -m pytest -m slow
 
 lint: .venv/.ready
@@ -27,9 +28,11 @@ wheel: .venv/.ready ## build the wheel and try it in a clean environment elsewhe
 facts: .venv/.ready ## count the networks' facts anew (deblur_jax/models/facts.json)
 	@$(PY) -m deblur_jax.models.facts
 
-lock: ## renew requirements.lock (needs uv)
-	@uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
+lock: ## renew requirements.lock and, with what TensorFlow adds to it, requirements-tf.lock (needs uv)
+	@$(COMPILE) --upgrade --extra dev -o requirements.lock
+	@cp requirements.lock .all.lock && $(COMPILE) --extra dev --extra tf -o .all.lock
+	@awk 'NR == FNR {if (/==/) there[$$0]; next} /^[a-z].*==/ {on = !($$0 in there)} on' \
+	  requirements.lock .all.lock >requirements-tf.lock && rm .all.lock
 
 clean:
 	@rm -rf .venv .cache demo build dist *.egg-info
@@ -49,6 +52,13 @@ clean:
 	  if grep -qiE 'name resolution|NewConnection|ConnectTimeout|unreachable|connection (refused|broken|reset|error)' .venv/install.log; \
 	  then echo "The package index cannot be reached: is the network up? (details: .venv/install.log)"; \
 	  else echo "Installing failed: $$(grep -i error .venv/install.log | tail -n 1) (details: .venv/install.log)"; fi >&2; exit 1; }
+	@touch $@
+
+# TensorFlow, for the tests of SavedModels alone: 1.4 GB that nothing else needs.
+.venv/.tf: .venv/.locked requirements-tf.lock
+	@echo "Installing TensorFlow into .venv for the slowest tests (once; about a minute) ..."
+	@$(PIP) install --quiet --require-hashes --no-deps -r requirements-tf.lock >.venv/install.log 2>&1 || { \
+	  echo "Installing TensorFlow failed: $$(grep -i error .venv/install.log | tail -n 1) (details: .venv/install.log)" >&2; exit 1; }
 	@touch $@
 
 .venv/.ready: .venv/.locked pyproject.toml

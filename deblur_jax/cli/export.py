@@ -1,7 +1,8 @@
-"""Export a network as a folder that runs without this package: ONNX, or StableHLO for JAX.
+"""Export a network as a folder that runs without this package: ONNX, StableHLO for JAX, or a TensorFlow SavedModel.
 
 The network is compared with JAX on photographs, noise and extremes before anything is written; the folder holds the
-model, a card that says what it is, a golden example, and verify.py, which needs the runtime and NumPy alone.
+model, a card that says what it is, a golden example, and verify.py, which needs the runtime and NumPy alone. A kit has
+that and what serves it, laid out as the server wants it; its README has the command that starts it.
 """
 
 import argparse
@@ -12,12 +13,18 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", help="a network's name, a weights file or a training workdir")
-    parser.add_argument("--to", choices=("onnx", "stablehlo"), required=True, help="the format")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--to", choices=("onnx", "stablehlo", "savedmodel"), help="the format")
+    what.add_argument(
+        "--kit",
+        choices=("triton", "tfserving", "python", "node"),
+        help="with what serves or runs it: for NVIDIA Triton, TensorFlow Serving, ONNX Runtime in Python or in Node",
+    )
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="a new or an empty folder")
     parser.add_argument("--size", metavar="WxH", help="take pictures of this size alone (any size)")
     parser.add_argument("--batch", type=int, metavar="N", help="take so many pictures at a time (any number)")
     parser.add_argument("--layout", choices=("nhwc", "nchw"), default="nhwc", help="ONNX: order of the axes (nhwc)")
-    parser.add_argument("--uint8", action="store_true", help="ONNX: 0 to 255 in and out, converted inside the graph")
+    parser.add_argument("--uint8", action="store_true", help="0 to 255 in and out, converted inside (not StableHLO)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="ONNX: (fp32)")
     parser.add_argument(
         "--calibrate", nargs="+", metavar="IN", help="int8: pictures or folders like those to be restored (the samples)"
@@ -28,15 +35,15 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
     from deblur_jax.errors import UserError
-    from deblur_jax.export import artifact
+    from deblur_jax.export import artifact, formats, kit
 
     size = _size(options.size)
     if options.calibrate and options.precision != "int8":
         raise UserError("--calibrate goes with --precision int8")
     loaded = weights.resolve(options.model)
     use_compile_cache()
-    settings = artifact.Options(
-        to=options.to,
+    settings = formats.Options(
+        to=kit.KITS[options.kit] if options.kit else options.to,
         precision=options.precision,
         layout=options.layout,
         whole_numbers=options.uint8,
@@ -44,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         batch=options.batch,
         calibration=_calibration(options.calibrate),
     )
-    card = artifact.write(loaded, Path(options.model).stem, options.output, settings)
+    card = artifact.write(loaded, Path(options.model).stem, options.output, settings, kit=options.kit)
     _say(options.output, card)
     return 0
 

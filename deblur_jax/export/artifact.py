@@ -8,10 +8,8 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,69 +17,41 @@ import numpy as np
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
-from deblur_jax.export import parity
+from deblur_jax.export import formats, parity
+from deblur_jax.export import kit as kits
+from deblur_jax.export.formats import Made, Options
 from deblur_jax.models import facts
-from deblur_jax.restore.exported import onnx_network, stablehlo_network
 from deblur_jax.weights import Weights
 from deblur_jax.weights.artifact import CARD, FORMAT, VERSION, digest
 
-__all__ = ["KINDS", "PRECISIONS", "Options", "write"]
-
-KINDS = ("onnx", "stablehlo")
-PRECISIONS = ("fp32", "fp16", "int8")
+__all__ = ["write"]
 
 
-@dataclass(frozen=True)
-class Options:
-    to: Literal["onnx", "stablehlo"] = "onnx"
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"
-    layout: Literal["nhwc", "nchw"] = "nhwc"
-    whole_numbers: bool = False
-    size: tuple[int, int] | None = None  # height and width; any if not given
-    batch: int | None = None
-    calibration: Sequence[np.ndarray] = ()  # pictures (h w 3) for int8
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What an exporter hands over."""
-
-    file: str
-    data: bytes
-    least: int
-    runtime: dict[str, Any]
-    bytes_per_pixel: float
-    about: dict[str, Any] = dataclasses.field(default_factory=dict)  # what else the card says
-
-
-def write(weights: Weights, name: str, folder: Path, options: Options) -> dict[str, Any]:
+def write(weights: Weights, name: str, folder: Path, options: Options, *, kit: str | None = None) -> dict[str, Any]:
     """Exports, compares with JAX and writes; returns the card. On an error nothing is left."""
     folder = Path(folder)
     _check(weights, folder, options)
-    made = _onnx(weights, options) if options.to == "onnx" else _stablehlo(weights, options)
-    multiple = weights.entry.config.multiple_of
-    cases = parity.pictures(multiple, made.least, batch=options.batch, size=options.size)
-    network = _runner(made, options)
-    reference = _reference(weights, options)
-    report = parity.compare(reference, network, cases, options.precision, whole_numbers=options.whole_numbers)
-    if report["equal"] and options.precision == "fp16":
-        # ONNX Runtime computes half precision in float32 on a CPU; what it costs where it is real, JAX says.
-        cases = parity.pictures(multiple, made.least, batch=options.batch, size=options.size)
-        halved = _reference(weights, options, dtype=jnp.float16)
-        few = ((case, picture) for case, picture in cases if case in ("two at once", "noise", "saturated", "black"))
-        report["computed_in_half"] = parity.compare(reference, halved, few, "fp16")
-        report["equal"] = report["computed_in_half"]["equal"]
-    if not report["equal"]:
-        raise UserError(_unequal(name, report.get("computed_in_half", report)))
-    golden, bound = _golden(weights, made, options, report)
+    if kit:
+        kits.check(kit, options)
+    made = formats.make(weights, options)
+    with formats.running(made, options) as network:
+        report = _compare(weights, made, options, network)
+        if not report["equal"]:
+            raise UserError(_unequal(name, report.get("computed_in_half", report)))
+        golden, bound = _golden(weights, made, options, network)
+    if kit:
+        made = kits.placed(kit, name, made)
     files = {
-        made.file: made.data,
+        **made.files,
         "golden.npz": golden,
         "verify.py": (Path(__file__).parent / f"verify_{options.to}.py").read_bytes(),
-        "README.md": _readme(name, made, options).encode(),
     }
+    if not kit:
+        files["README.md"] = _readme(name, made, options).encode()
     card = _card(weights, name, made, options, report, bound, files)
-    _place(folder, {**files, CARD: (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()})
+    # What a kit has besides may be changed by whoever uses it, and has no checksum.
+    besides = kits.files(kit, card, options) if kit else {}
+    _place(folder, {**files, **besides, CARD: (json.dumps(card, indent=1, ensure_ascii=False) + "\n").encode()})
     return card
 
 
@@ -99,92 +69,26 @@ def _check(weights: Weights, folder: Path, options: Options) -> None:
     plain = options.layout == "nhwc" and not options.whole_numbers and options.precision == "fp32"
     if options.to == "stablehlo" and not plain:
         raise UserError("--layout, --uint8 and --precision are for --to onnx; StableHLO is NHWC in float32")
+    if options.to == "savedmodel" and (options.layout != "nhwc" or options.precision != "fp32"):
+        raise UserError("--layout and --precision are for --to onnx; a SavedModel is NHWC and computes in float32")
 
 
-# --- The two formats ---------------------------------------------------------------------------------------
+# --- What it is compared with ------------------------------------------------------------------------------
 
 
-def _onnx(weights: Weights, options: Options) -> _Model:
-    from deblur_jax.export import graph, memory, onnx
+def _compare(weights: Weights, made: Made, options: Options, network: parity.Run) -> dict[str, Any]:
+    def cases() -> Any:
+        return parity.pictures(weights.entry.config.multiple_of, made.least, batch=options.at_once, size=options.size)
 
-    entry, variables = weights.entry, {"params": weights.deployed()}
-    multiple = entry.config.multiple_of
-
-    def converted(dtype: Any) -> tuple[Any, int]:
-        return onnx.convert(
-            entry.deployed(dtype=dtype).apply,
-            variables,
-            multiple=multiple,
-            size=(options.batch or 1, *options.size) if options.size else None,
-            batch=options.batch,
-            layout=options.layout,
-            whole_numbers=options.whole_numbers,
-            about={"network": weights.network, "deblur_jax": __version__},
-        )
-
-    model, least = converted(jnp.float32)
-    about: dict[str, Any] = {}
-    if options.precision != "fp32":
-        from deblur_jax.export import quantise
-
-        exact = model
-        if options.precision == "int8":
-            model, about = quantise.quantised(exact, options, multiple=multiple)
-        else:
-            model, least = converted(jnp.float16)
-        about["table"] = quantise.table(exact, model, options, multiple=multiple)
-    runtime = {
-        "kind": "onnx",
-        "opset": graph.OPSET,
-        "ir_version": graph.IR_VERSION,
-        "needs": {"onnxruntime": ">=1.12", "numpy": ">=1.21"},
-    }
-    per_pixel = memory.bytes_per_pixel(model, options.layout)
-    return _Model("model.onnx", model.SerializeToString(), least, runtime, per_pixel, about)
-
-
-def _stablehlo(weights: Weights, options: Options) -> _Model:
-    from jax import export
-
-    from deblur_jax.export.onnx import symbolic
-
-    entry, variables = weights.entry, {"params": weights.deployed()}
-    module, multiple = entry.deployed(), entry.config.multiple_of
-
-    def restore(pictures: jax.Array) -> Any:
-        return module.apply(variables, pictures)
-
-    function = jax.jit(restore)
-    reason: Exception | None = None
-    for least in (1, 2, 4):
-        n, h, w, c = symbolic(multiple, least=least)
-        shape = (options.batch or (1 if options.size else n), *(options.size or (h, w)), c)
-        try:
-            exported = export.export(function, platforms=("cpu", "cuda", "tpu"))(
-                jax.ShapeDtypeStruct(shape, jnp.float32)
-            )
-            break
-        except ValueError as error:  # it looks around the border: see `onnx._least`
-            reason = error
-    else:
-        assert reason is not None
-        raise reason
-    compiled = function.lower(jax.ShapeDtypeStruct((1, 16 * multiple, 16 * multiple, 3), jnp.float32)).compile()
-    needs = compiled.memory_analysis()
-    per_pixel = needs.temp_size_in_bytes / (16 * multiple) ** 2 if needs else 4096.0
-    runtime = {
-        "kind": "stablehlo",
-        "calling_convention": exported.calling_convention_version,
-        "platforms": list(exported.platforms),
-        "needs": {"jax": f">={jax.__version__}", "numpy": ">=2.0"},
-    }
-    return _Model("model.stablehlo", bytes(exported.serialize()), least, runtime, per_pixel)
-
-
-def _runner(made: _Model, options: Options) -> parity.Run:
-    if options.to == "onnx":
-        return onnx_network(made.data, layout=options.layout, whole_numbers=options.whole_numbers)
-    return stablehlo_network(made.data)
+    reference = _reference(weights, options)
+    report = parity.compare(reference, network, cases(), options.precision, whole_numbers=options.whole_numbers)
+    if report["equal"] and options.precision == "fp16":
+        # ONNX Runtime computes half precision in float32 on a CPU; what it costs where it is real, JAX says.
+        halved = _reference(weights, options, dtype=jnp.float16)
+        few = ((case, picture) for case, picture in cases() if case in ("two at once", "noise", "saturated", "black"))
+        report["computed_in_half"] = parity.compare(reference, halved, few, "fp16")
+        report["equal"] = report["computed_in_half"]["equal"]
+    return report
 
 
 def _reference(weights: Weights, options: Options, *, dtype: Any = jnp.float32) -> parity.Run:
@@ -212,7 +116,7 @@ def _unequal(name: str, report: dict[str, Any]) -> str:
 # --- The folder ----------------------------------------------------------------------------------------------
 
 
-def _golden(weights: Weights, made: _Model, options: Options, report: dict[str, Any]) -> tuple[bytes, float]:
+def _golden(weights: Weights, made: Made, options: Options, network: parity.Run) -> tuple[bytes, float]:
     """One photograph as the model takes it, and what this machine's runtime gave; and how far off another may be.
 
     Another processor adds up in another order; of int8 it may round to a neighbouring step, here and there.
@@ -220,8 +124,8 @@ def _golden(weights: Weights, made: _Model, options: Options, report: dict[str, 
     multiple = weights.entry.config.multiple_of
     unit = multiple * max(made.least, math.ceil(64 / multiple))
     pictures = parity.natural(*(options.size or (unit, unit + multiple)))
-    pictures = np.repeat(pictures, options.batch or 1, 0)
-    restored = np.asarray(_runner(made, options)(pictures))
+    pictures = np.repeat(pictures, options.at_once or 1, 0)
+    restored = np.asarray(network(pictures))
     bound = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.1}[options.precision]
     if options.whole_numbers:
         pictures = np.rint(255 * pictures).astype(np.uint8)
@@ -237,7 +141,7 @@ def _golden(weights: Weights, made: _Model, options: Options, report: dict[str, 
 def _card(
     weights: Weights,
     name: str,
-    made: _Model,
+    made: Made,
     options: Options,
     report: dict[str, Any],
     bound: float,
@@ -251,7 +155,7 @@ def _card(
         "format": FORMAT,
         "format_version": VERSION,
         "name": name,
-        "model": made.file,
+        "model": made.model,
         "source": {"package": "deblur_jax", "version": __version__, "commit": _commit()},
         "licence": given.get("licence", given.get("license", "not stated by the weights")),
         "training": training or "not stated by the weights",
@@ -281,7 +185,7 @@ def _pictures(options: Options, *, least: int, multiple: int) -> dict[str, Any]:
         "type": "uint8" if options.whole_numbers else "float32",
         "range": [0, 255] if options.whole_numbers else [0.0, 1.0],
         "colour": "RGB, sRGB-encoded",
-        "batch": options.batch or (1 if options.size else None),
+        "batch": options.at_once,
         "size": {"height": options.size[0], "width": options.size[1]} if options.size else None,
         "multiple_of": multiple,
         "least_side": least,
@@ -300,15 +204,27 @@ def _commit() -> str | None:
     return found.stdout.strip() or None
 
 
-def _readme(name: str, made: _Model, options: Options) -> str:
-    if options.to == "onnx":
-        needs, imports = "onnxruntime", "import onnxruntime"
-        load = f'session = onnxruntime.InferenceSession("{made.file}", providers=["CPUExecutionProvider"])'
-        call = 'session.run(None, {"picture": pictures})[0]'
-    else:
-        needs, imports = "jax", "from jax import export"
-        load = f'network = export.deserialize(bytearray(open("{made.file}", "rb").read()))'
-        call = "network.call(pictures)"
+def _readme(name: str, made: Made, options: Options) -> str:
+    needs, imports, load, call = {
+        "onnx": (
+            "onnxruntime",
+            "import onnxruntime",
+            f'session = onnxruntime.InferenceSession("{made.model}", providers=["CPUExecutionProvider"])',
+            'session.run(None, {"picture": pictures})[0]',
+        ),
+        "stablehlo": (
+            "jax",
+            "from jax import export",
+            f'network = export.deserialize(bytearray(open("{made.model}", "rb").read()))',
+            "network.call(pictures)",
+        ),
+        "savedmodel": (
+            "tensorflow",
+            "import tensorflow",
+            f'model = tensorflow.saved_model.load("{made.model}")',
+            'model.signatures["serving_default"](picture=tensorflow.constant(pictures))["restored"].numpy()',
+        ),
+    }[options.to]
     order = "n, height, width, RGB" if options.layout == "nhwc" else "n, RGB, height, width"
     kind = "uint8, 0 to 255" if options.whole_numbers else "float32, 0 to 1"
     return f"""# {name}
@@ -336,6 +252,7 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
         try:
             for name, data in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
                 (temporary / name).write_bytes(data)
             umask = os.umask(0)
             os.umask(umask)

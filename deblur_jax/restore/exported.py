@@ -15,7 +15,7 @@ from deblur_jax.restore.engines import devices_named
 from deblur_jax.restore.tiles import Tiling
 from deblur_jax.weights.artifact import Artifact
 
-__all__ = ["ExportedEngine", "onnx_network", "stablehlo_network"]
+__all__ = ["ExportedEngine", "adapted", "onnx_network", "stablehlo_network"]
 
 Network = Callable[[Float[np.ndarray, "b h w 3"]], Float[np.ndarray, "b h w 3"]]
 
@@ -43,7 +43,7 @@ def onnx_network(
         where = "the model" if isinstance(model, bytes) else model
         raise UserError(f"{where}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
     name = session.get_inputs()[0].name
-    return _adapted(lambda pictures: session.run(None, {name: pictures})[0], layout, whole_numbers)
+    return adapted(lambda pictures: session.run(None, {name: pictures})[0], layout, whole_numbers)
 
 
 def stablehlo_network(model: bytes | Path, *, device: str | None = None) -> Network:
@@ -59,7 +59,7 @@ def stablehlo_network(model: bytes | Path, *, device: str | None = None) -> Netw
     return lambda pictures: np.asarray(call(jax.device_put(pictures, where)))
 
 
-def _adapted(run: Callable[[Any], Any], layout: str, whole_numbers: bool) -> Network:
+def adapted(run: Callable[[Any], Any], layout: str, whole_numbers: bool) -> Network:
     def network(pictures: np.ndarray) -> np.ndarray:
         if whole_numbers:
             pictures = np.rint(255 * np.clip(pictures, 0.0, 1.0)).astype(np.uint8)

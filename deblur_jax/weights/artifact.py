@@ -55,14 +55,16 @@ def read(folder: str | Path) -> Artifact:
     if not isinstance(version, int) or version > VERSION:
         raise UserError(f"{path}: has format version {version}, this deblur_jax reads up to {VERSION}: update it")
     try:
+        if card["runtime"]["kind"] == "savedmodel":
+            raise UserError(f"{folder}: a SavedModel, which TensorFlow runs; to restore here: deblur export --to onnx")
         artifact = _artifact(folder, card)
         files = {str(name): str(about["sha256"]) for name, about in card["files"].items()}
-        if artifact.model.name not in files:
-            raise KeyError(artifact.model.name)
+        if card["model"] not in files:
+            raise KeyError(card["model"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); export the network again") from None
     for name, expected in files.items():
-        if Path(name).name != name:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"{path}: names a file outside of the folder: {name}")
         try:
             found = digest((folder / name).read_bytes())
@@ -82,7 +84,7 @@ def _artifact(folder: Path, card: dict[str, Any]) -> Artifact:
         folder=folder,
         card=card,
         kind=kind,
-        model=folder / Path(card["model"]).name,
+        model=folder / card["model"],
         facts=Facts(**{name: card["network"][name] for name in Facts.__dataclass_fields__}),
         layout=layout,
         whole_numbers=_TYPES[pictures["type"]],

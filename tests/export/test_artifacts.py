@@ -13,7 +13,7 @@ import pytest
 from deblur_jax import Restorer, samples, weights
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
-from deblur_jax.export import artifact, parity
+from deblur_jax.export import formats, parity
 from deblur_jax.restore import read_image
 
 
@@ -123,6 +123,14 @@ def test_other_shapes_and_numbers_outside(export):
         Restorer(folder).restore(np.zeros((40, 99, 3), np.float32))
 
 
+@pytest.mark.parametrize("to", ["onnx", "stablehlo"])
+def test_of_one_size_there_is_one_at_a_time_where_nothing_is_said(to, export):
+    folder, _ = export("--to", to, "--size", "64x32")
+    assert np.load(folder / "golden.npz")["input"].shape == (1, 32, 64, 3)
+    assert json.loads((folder / "card.json").read_text())["input"]["batch"] == 1
+    assert verified(folder).returncode == 0
+
+
 def test_stablehlo_verifies_itself(export):
     folder, _ = export("--to", "stablehlo")
     assert json.loads((folder / "card.json").read_text())["runtime"]["platforms"] == ["cpu", "cuda", "tpu"]
@@ -223,15 +231,17 @@ def test_engines_and_what_they_run(export, nano):
     assert Restorer(folder, engine="onnx").engine.artifact.kind == "onnx"
 
 
-def test_without_the_extra_one_line_names_it(nano, tmp_path):
+@pytest.mark.parametrize(("to", "needs", "extra"), [("onnx", "onnx", "export"), ("savedmodel", "tensorflow", "tf")])
+def test_without_the_extra_one_line_names_it(to, needs, extra, tmp_path):
     script = (
-        "import sys; sys.modules['onnx'] = None; from deblur_jax.cli import main; "
-        f"sys.exit(main(['export', 'nano', '--to', 'onnx', '-o', {str(tmp_path / 'out')!r}]))"
+        f"import sys; sys.modules[{needs!r}] = None; from deblur_jax.cli import main; "
+        f"sys.exit(main(['export', 'nano', '--to', {to!r}, '-o', {str(tmp_path / 'out')!r}]))"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert ran.returncode == 2
-    assert "pip install 'deblur-jax[export]'" in ran.stderr
+    assert f"pip install 'deblur-jax[{extra}]'" in ran.stderr
     assert ran.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_onnx_runtime_is_imported_by_those_alone_who_use_it():
@@ -244,5 +254,5 @@ def test_onnx_runtime_is_imported_by_those_alone_who_use_it():
 
 
 def test_the_options_are_the_commands():
-    assert artifact.KINDS == ("onnx", "stablehlo")
-    assert set(parity.BOUNDS) == set(artifact.PRECISIONS)
+    assert formats.KINDS == ("onnx", "stablehlo", "savedmodel")
+    assert set(parity.BOUNDS) == set(formats.PRECISIONS)

@@ -1,0 +1,78 @@
+// Restores a photograph with the network in this folder: node restore.mjs photo.jpg sharp.png [largest side at once]
+//
+// Pictures larger than that side (1024) are done in tiles, which overlap by as much as the network sees of its
+// surroundings and therefore leave no seams.
+
+import { existsSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { fileURLToPath } from 'node:url';
+import * as ort from 'onnxruntime-node';
+import sharp from 'sharp';
+
+const up = (size, multiple) => Math.ceil(size / multiple) * multiple;
+
+/** The place in a row of `size` pixels that place `i` mirrors, at and beyond its end. */
+function mirrored(i, size) {
+  const period = Math.max(1, 2 * (size - 1));
+  return size - 1 - Math.abs((i % period) - (size - 1));
+}
+
+/** A piece of an RGB picture of bytes, from (x, y), as the network takes it: floats, 0 to 1. */
+function cut(picture, x, y, width, height) {
+  const data = new Float32Array(width * height * 3);
+  for (let row = 0, at = 0; row < height; row++) {
+    const from = mirrored(y + row, picture.height) * picture.width;
+    for (let column = 0; column < width; column++) {
+      const pixel = 3 * (from + mirrored(x + column, picture.width));
+      for (let c = 0; c < 3; c++) data[at++] = picture.data[pixel + c] / 255;
+    }
+  }
+  return new ort.Tensor('float32', data, [1, height, width, 3]);
+}
+
+/** An RGB picture ({data: bytes, width, height}) of any size. `session` is the network and `card` its card.json. */
+export async function restore(session, card, picture, tile = 1024) {
+  const multiple = card.network.multiple_of;
+  const [width, height] = [picture.width, picture.height].map((side) => Math.max(card.input.least_side, up(side, multiple)));
+  const margin = up(Math.floor((card.network.receptive_field - 1) / 2), multiple);
+  const kept = Math.max(multiple, Math.floor(Math.max(tile - 2 * margin, tile / 2) / multiple) * multiple);
+  const [columns, rows] = [width, height].map((side) => (side <= tile ? side : kept));
+  const data = new Uint8Array(picture.data.length);
+  for (let top = 0; top < height; top += rows) {
+    for (let left = 0; left < width; left += columns) {
+      const [x, y] = [Math.max(0, left - margin), Math.max(0, top - margin)];
+      const [right, bottom] = [Math.min(width, left + columns + margin), Math.min(height, top + rows + margin)];
+      const { restored } = await session.run({ picture: cut(picture, x, y, right - x, bottom - y) });
+      for (let row = top; row < Math.min(top + rows, picture.height); row++) {
+        for (let column = left; column < Math.min(left + columns, picture.width); column++) {
+          const from = 3 * ((row - y) * (right - x) + column - x);
+          const to = 3 * (row * picture.width + column);
+          for (let c = 0; c < 3; c++) {
+            data[to + c] = Math.round(255 * Math.min(1, Math.max(0, restored.data[from + c])));
+          }
+        }
+      }
+    }
+  }
+  return { data, width: picture.width, height: picture.height };
+}
+
+async function main([input, output, tile]) {
+  if (!output) throw new Error('node restore.mjs photo.jpg sharp.png [largest side at once]');
+  if (existsSync(output)) throw new Error(`${output} exists already`);
+  const here = (name) => fileURLToPath(new URL(name, import.meta.url));
+  const card = JSON.parse(await readFile(here('card.json'), 'utf8'));
+  const session = await ort.InferenceSession.create(here(card.model));
+  const read = sharp(input).rotate().toColourspace('srgb').removeAlpha().raw();
+  const { data, info } = await read.toBuffer({ resolveWithObject: true });
+  const restored = await restore(session, card, { data, width: info.width, height: info.height }, Number(tile ?? 1024));
+  const raw = { width: restored.width, height: restored.height, channels: 3 };
+  await sharp(restored.data, { raw }).jpeg({ quality: 95, force: false }).toFile(output);
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  main(process.argv.slice(2)).catch((error) => {
+    console.error(error.message);
+    process.exitCode = 1;
+  });
+}

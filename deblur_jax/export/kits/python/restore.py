@@ -1,0 +1,65 @@
+"""Restores a photograph with the network in this folder: python restore.py photo.jpg sharp.png
+
+Needs onnxruntime, numpy and pillow. Pictures larger than --tile are done in tiles, which overlap by as much as the
+network sees of its surroundings and therefore leave no seams.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+FOLDER = Path(__file__).resolve().parent
+
+
+def restore(
+    run: Callable[[np.ndarray], np.ndarray], picture: np.ndarray, card: dict[str, Any], tile: int
+) -> np.ndarray:
+    """A picture (height, width, RGB; float32, 0 to 1) of any size; `run` takes and gives a batch of them."""
+    multiple, least = card["network"]["multiple_of"], card["input"]["least_side"]
+    height, width = picture.shape[:2]
+    sides = [max(least, side + -side % multiple) for side in (height, width)]
+    padded = np.pad(picture, ((0, sides[0] - height), (0, sides[1] - width), (0, 0)), "reflect")
+    margin = (card["network"]["receptive_field"] - 1) // 2
+    margin += -margin % multiple
+    kept = max(tile - 2 * margin, tile // 2) // multiple * multiple  # of a tile's side, the overlaps left out
+    rows, columns = (side if side <= tile else max(kept, multiple) for side in sides)
+    restored = np.empty_like(padded)
+    for top in range(0, sides[0], rows):
+        for left in range(0, sides[1], columns):
+            y, x = max(0, top - margin), max(0, left - margin)
+            given = run(padded[None, y : top + rows + margin, x : left + columns + margin])[0]
+            restored[top : top + rows, left : left + columns] = given[top - y :, left - x :][:rows, :columns]
+    return restored[:height, :width]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input", type=Path)
+    parser.add_argument("output", type=Path, help="a new file; its ending says the format")
+    parser.add_argument("--tile", type=int, default=1024, help="the largest side done at once (1024)")
+    options = parser.parse_args()
+    if options.output.exists():
+        sys.exit(f"{options.output} exists already")
+    card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
+    session = onnxruntime.InferenceSession(str(FOLDER / card["model"]), providers=["CPUExecutionProvider"])
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        return np.asarray(session.run(None, {"picture": pictures})[0])
+
+    with Image.open(options.input) as file:
+        picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), np.float32) / 255
+        profile = file.info.get("icc_profile")
+    restored = restore(run, picture, card, options.tile)
+    eighths = np.rint(255 * restored.clip(0, 1)).astype(np.uint8)
+    Image.fromarray(eighths).save(options.output, quality=95, icc_profile=profile)
+
+
+if __name__ == "__main__":
+    main()

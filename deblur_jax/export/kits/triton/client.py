@@ -1,0 +1,42 @@
+"""Has a photograph restored by the server: python client.py photo.jpg sharp.png [http://localhost:8000]
+
+Needs numpy and pillow. The picture is sent as plain bytes (Triton's binary extension of the KServe protocol).
+"""
+
+import json
+import sys
+import urllib.request
+
+import numpy as np
+from PIL import Image, ImageOps
+
+NAME, MULTIPLE, LEAST = "@NAME@", int("@MULTIPLE@"), int("@LEAST@")
+TYPE, KIND, WHITE = "@NUMPY_TYPE@", "@KSERVE_TYPE@", int("@WHITE@")
+
+
+def infer(pictures: np.ndarray, server: str) -> np.ndarray:
+    """What the network makes of (n, height, width, RGB) in @RANGE@; sides as it takes them."""
+    data = pictures.astype(TYPE).tobytes()
+    sent = {"name": "picture", "shape": pictures.shape, "datatype": KIND, "parameters": {"binary_data_size": len(data)}}
+    head = json.dumps(
+        {"inputs": [sent], "outputs": [{"name": "restored", "parameters": {"binary_data": True}}]}
+    ).encode()
+    length = "Inference-Header-Content-Length"
+    headers = {length: str(len(head)), "Content-Type": "application/octet-stream"}
+    request = urllib.request.Request(f"{server}/v2/models/{NAME}/infer", head + data, headers)
+    with urllib.request.urlopen(request) as answer:
+        start, body = int(answer.headers[length]), answer.read()
+    return np.frombuffer(body, TYPE, offset=start).reshape(json.loads(body[:start])["outputs"][0]["shape"])
+
+
+def main(source: str, target: str, server: str = "http://localhost:8000") -> None:
+    with Image.open(source) as file:
+        picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), np.float32) * (WHITE / 255)
+    height, width = picture.shape[:2]
+    filling = [(0, max(LEAST, side + -side % MULTIPLE) - side) for side in (height, width)]
+    restored = infer(np.pad(picture, (*filling, (0, 0)), "reflect")[None], server)[0, :height, :width]
+    Image.fromarray(np.rint(restored.clip(0, WHITE) * (255 / WHITE)).astype(np.uint8)).save(target, quality=95)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
