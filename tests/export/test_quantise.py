@@ -14,6 +14,7 @@ from deblur_jax.cli import main
 from deblur_jax.export import quantise
 from deblur_jax.export.onnx import convert
 from deblur_jax.export.parity import natural
+from deblur_jax.export.shuffles import channels_last
 from deblur_jax.restore.exported import onnx_network
 
 
@@ -108,3 +109,41 @@ def test_sensitive_layers_stay_float(tiny, monkeypatch):
     assert kept
     assert kept == list(about["quantisation"]["sensitivity"]["layers"])[: len(kept)]
     assert ((onnx_network(finer.SerializeToString())(picture) - exact) ** 2).mean() < error
+
+
+def test_kernels_are_filled_up_for_the_fast_convolution_and_give_the_same(tiny, monkeypatch):
+    made, _ = quantise.quantised(tiny, Options, multiple=8)
+    shapes = [c.dims for c in made.graph.initializer if c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4]
+    assert len(shapes) == kinds(tiny)["Conv"]
+    assert all(shape[0] >= 16 and shape[1] % 4 == 0 for shape in shapes)
+    monkeypatch.setattr(quantise, "_INPUTS", 1)
+    monkeypatch.setattr(quantise, "_OUTPUTS", 1)
+    plain, _ = quantise.quantised(tiny, Options, multiple=8)
+    assert {tuple(c.dims[:2]) for c in plain.graph.initializer} & {(6, 6), (8, 8)}
+    picture = natural(72, 136)
+    filled, unfilled = (onnx_network(model.SerializeToString())(picture) for model in (made, plain))
+    np.testing.assert_array_equal(filled, unfilled)
+
+
+@pytest.mark.parametrize("kind", ["DepthToSpace", "SpaceToDepth"])
+@pytest.mark.parametrize("block", [2, 3])
+def test_shuffles_with_channels_last_are_the_same(kind, block):
+    helper = onnx.helper
+    channels = 2 * block**2 if kind == "DepthToSpace" else 2
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", c, "height", "width"])
+        for name, c in (("x", channels), ("y", None))
+    ]
+    node = helper.make_node(kind, ["x"], ["y"], "shuffle", blocksize=block)
+    model = helper.make_model(
+        helper.make_graph([node], "g", *[[end] for end in ends]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    made = channels_last(model)
+    assert kind not in kinds(made)
+    x = np.random.default_rng(0).random((2, channels, 2 * block, 5 * block), np.float32)
+    expected, given = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for m in (model, made)
+    )
+    np.testing.assert_array_equal(given, expected)
