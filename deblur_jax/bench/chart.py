@@ -5,7 +5,8 @@ import math
 from typing import Any
 
 _COLOURS = {"jax": "#1f6feb", "onnxruntime": "#1a7f37", "openvino": "#8250df", "torch": "#bc4c00"}
-_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 860, 200, 190, 20, 8
+_WIDTH, _LEFT, _RIGHT, _BAR, _GAP = 860.0, 200.0, 190.0, 20.0, 8.0
+_EDGE = 16.0
 
 
 def bars(kept: dict[str, Any]) -> str:
@@ -14,14 +15,14 @@ def bars(kept: dict[str, Any]) -> str:
     for row in kept["rows"]:
         if row["p50"] is not None:
             groups.setdefault((row["model"], row["size"], row["batch"]), []).append(row)
-    parts, y = [], 34
-    parts.append(_text(16, y, "Milliseconds a batch, less is better", 17, weight=600))
+    parts, y = [], 34.0
+    parts.append(_text(_EDGE, y, "Milliseconds a batch, less is better", 17, weight=600))
     y += 22
     about = f"{kept['device']}, {kept['threads']} threads, {kept['date']}; bars: median, lines: to the 99th percentile"
-    parts.append(_text(16, y, about, 12, colour="#59636e"))
+    parts.append(_text(_EDGE, y, about, 12, colour="#59636e"))
     for (model, size, batch), rows in groups.items():
         y += 44
-        parts.append(_text(16, y, f"{model}, {size}, batch {batch}", 14, weight=600))
+        parts.append(_text(_EDGE, y, f"{model}, {size}, batch {batch}", 14, weight=600))
         y += 12
         end = _round_up(1000 * max(row["p99"] for row in rows))
         scale, bottom = (_WIDTH - _LEFT - _RIGHT) / end, y + len(rows) * (_BAR + _GAP)
@@ -36,9 +37,9 @@ def bars(kept: dict[str, Any]) -> str:
     y += 20
     title = html.escape(f"Milliseconds a batch on {kept['device']}")
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH} {y}' width='{_WIDTH}' height='{y}' role='img' "
-        f"aria-label='{title}' font-family='system-ui, sans-serif'>"
-        f"<rect width='{_WIDTH}' height='{y}' fill='#fff'/>{''.join(parts)}</svg>\n"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {_WIDTH:g} {y:g}' width='{_WIDTH:g}' height='{y:g}' "
+        f"role='img' aria-label='{title}' font-family='system-ui, sans-serif'>"
+        f"<rect width='{_WIDTH:g}' height='{y:g}' fill='#fff'/>{''.join(parts)}</svg>\n"
     )
 
 

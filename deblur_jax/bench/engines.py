@@ -9,7 +9,7 @@ import math
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,7 @@ class Plan:
     memory: bool = True
 
 
-def measure(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Iterator[list[Row]]:
+def measure(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Generator[list[Row]]:
     """The rows of one model, size and batch after the other."""
     works = [(e, p) for p in plan.precisions for e in plan.engines if p in runners.ENGINES[e].precisions]
     if not works:
@@ -76,7 +76,7 @@ def measure(plan: Plan, say: Callable[[str], None] = lambda line: None) -> Itera
     return _groups(plan, works, [(name, *network(name)) for name in plan.models], say)
 
 
-def _groups(plan: Plan, works: Any, networks: Any, say: Callable[[str], None]) -> Iterator[list[Row]]:
+def _groups(plan: Plan, works: Any, networks: Any, say: Callable[[str], None]) -> Generator[list[Row]]:
     for name, loaded, note in networks:
         with tempfile.TemporaryDirectory() as folder:
             if note:

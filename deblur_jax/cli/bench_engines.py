@@ -1,6 +1,7 @@
 """`deblur bench engines` and `deblur bench compare`."""
 
 import argparse
+import contextlib
 import json
 import os
 import shlex
@@ -73,14 +74,15 @@ def run(options: argparse.Namespace) -> int:
     said = ", ".join(f"{p} {peak / 1e12:.3g} TOP/s" for p, peak in best.items() if peak)
     print(f"{kept['device']}, {kept['threads']} threads; matrices {said}; memory {kept['bandwidth'] / 1e9:.3g} GB/s")
     print(f"milliseconds a batch, {options.rounds} turns of each, interleaved; ratio: times as fast as JAX in fp32")
-    for rows in groups:
-        found.extend(vars(row) for row in rows)
-        print(_table(rows), flush=True)
-        # After each group, so that what was measured is there when the rest is interrupted.
-        if options.json:
-            write_whole(options.json, _text(kept))
-        if options.plot:
-            write_whole(options.plot, chart.bars(kept).encode())
+    with contextlib.closing(groups):
+        for rows in groups:
+            found.extend(vars(row) for row in rows)
+            print(_table(rows), flush=True)
+            # After each group, so that what was measured is there when the rest is interrupted.
+            if options.json:
+                write_whole(options.json, _text(kept))
+            if options.plot:
+                write_whole(options.plot, chart.bars(kept).encode())
     if options.record:
         path = _RECORDS / f"engines-{kept['device'].replace(' ', '-')}.json"
         path.parent.mkdir(exist_ok=True)

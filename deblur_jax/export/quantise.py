@@ -4,11 +4,9 @@ Written as QuantizeLinear and DequantizeLinear around what stays a float convolu
 runtime makes its own fast kernels. Ranges are those of calibration pictures, cut where that lessens the squared error.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from deblur_jax import samples
@@ -16,11 +14,9 @@ from deblur_jax.errors import UserError
 from deblur_jax.export import parity
 from deblur_jax.export.extra import onnx
 from deblur_jax.export.shuffles import channels_last
-from deblur_jax.filters import gaussian_blur
-from deblur_jax.metrics import psnr
 from deblur_jax.restore.exported import onnx_network
 
-__all__ = ["quantised", "table", "whole"]
+__all__ = ["quantised", "whole"]
 
 _SIDE = 256  # of the pieces that are run for calibration and for measuring
 _FEW = 32  # pieces at most
@@ -266,43 +262,3 @@ def _rewritten(model: Any, ranges: dict[str, tuple[float, int]], layers: set[str
     graph.node.extend(copies)
     graph.initializer.extend(kept)
     return channels_last(made)
-
-
-# --- What it costs and gives ------------------------------------------------------------------------------------
-
-
-def table(model: Any, made: Any, options: Any, *, multiple: int) -> list[dict[str, Any]]:
-    """Bytes, loss in PSNR on blurred samples, and speed beside float32: both run in turn, the median of seven."""
-    exact, rounded = (
-        onnx_network(m.SerializeToString(), layout=options.layout, whole_numbers=options.whole_numbers)
-        for m in (model, made)
-    )
-    side = multiple * max(1, _SIDE // multiple)
-    size = options.size or (side, side)
-    loss = []
-    for index in range(len(samples.PICTURES)):
-        sharp = np.repeat(parity.natural(*size, index=index)[:, ::-1, ::-1], options.batch or 1, 0)
-        blurred = np.asarray(gaussian_blur(jnp.asarray(sharp), sigma=1.5))
-        before, after = (
-            float(psnr(jnp.clip(run(blurred), 0, 1), jnp.asarray(sharp)).mean()) for run in (exact, rounded)
-        )
-        loss.append(before - after)
-    picture = np.repeat(parity.natural(*(options.size or (2 * side, 2 * side))), options.batch or 1, 0)
-    seconds: dict[str, list[float]] = {"exact": [], "rounded": []}
-    for turn in range(8):
-        for name, run in (("exact", exact), ("rounded", rounded)):
-            start = time.perf_counter()
-            run(picture)
-            if turn:  # the first one warms up
-                seconds[name].append(time.perf_counter() - start)
-    ratio = float(np.median(seconds["exact"]) / np.median(seconds["rounded"]))
-    return [
-        {"precision": "fp32", "bytes": model.ByteSize(), "speed": 1.0},
-        {
-            "precision": options.precision,
-            "bytes": made.ByteSize(),
-            "speed": round(ratio, 2),
-            "psnr_loss": round(float(np.mean(loss)), 4),
-            "measured_on": "the samples, blurred by a Gaussian of 1.5 pixels; speed in ONNX Runtime on the CPU",
-        },
-    ]

@@ -3,6 +3,7 @@
 import collections
 import json
 
+import jax
 import numpy as np
 import onnx
 import onnxruntime
@@ -69,6 +70,30 @@ def test_eight_bits(export, tmp_path):
     assert set(rounded) == {"precision", "bytes", "speed", "psnr_loss", "measured_on"}
     assert (exact["precision"], rounded["precision"]) == ("fp32", "int8")
     assert abs(rounded["psnr_loss"]) < 1
+
+
+def test_the_loss_is_that_of_the_pairs_given(export, tmp_path, capsys):
+    """Pictures whose sides are no multiples are cut."""
+    pair = [np.rint(255 * natural(70, 91, index=index)[0]).astype(np.uint8) for index in (0, 1)]
+    for side, picture in zip(("blur", "sharp"), pair, strict=True):
+        (tmp_path / "pairs" / side).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "pairs" / side / "a.png")
+    model, card = export("--precision", "int8", "--val", str(tmp_path / "pairs"))
+    assert "1 pairs given" in capsys.readouterr().out
+    loaded = weights.load(tmp_path / "mild.safetensors")
+    blurred, sharp = (picture[None, :64, :88].astype(np.float32) / 255 for picture in pair)
+    exact = jax.jit(loaded.entry.deployed().apply)({"params": loaded.deployed()}, blurred)
+    rounded = onnx_network(model.SerializeToString())(blurred)
+    errors = [((np.clip(given, 0, 1) - sharp) ** 2).mean() for given in (exact, rounded)]
+    loss = 10 * np.log10(errors[1] / errors[0])
+    assert card["table"][1]["psnr_loss"] == pytest.approx(loss, abs=2e-4)
+    assert abs(loss) > 1e-3
+
+
+def test_pairs_for_float32_are_refused(nano, tmp_path, capsys):
+    options = ["--to", "onnx", "-o", str(tmp_path / "out"), "--val", str(tmp_path)]
+    assert main(["export", str(nano()), *options]) == 2
+    assert "--val goes with --precision fp16 or int8" in capsys.readouterr().err
 
 
 @pytest.fixture
