@@ -2,6 +2,7 @@
 
 import collections
 import json
+import types
 
 import jax
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 
 from deblur_jax import samples, weights
 from deblur_jax.cli import main
-from deblur_jax.export import quantise
+from deblur_jax.export import quantise, table
 from deblur_jax.export.onnx import convert
 from deblur_jax.export.parity import natural
 from deblur_jax.export.shuffles import channels_last
@@ -88,6 +89,16 @@ def test_the_loss_is_that_of_the_pairs_given(export, tmp_path, capsys):
     loss = 10 * np.log10(errors[1] / errors[0])
     assert card["table"][1]["psnr_loss"] == pytest.approx(loss, abs=2e-4)
     assert abs(loss) > 1e-3
+
+
+@pytest.mark.parametrize(("exact", "rounded", "loss"), [(0.0, 0.0, 0.0), (0.1, 0.0, -80.0), (0.0, 0.1, 80.0)])
+def test_pictures_that_come_back_exactly_lose_what_can_be_counted(tiny, monkeypatch, exact, rounded, loss):
+    """Networks that add a number, here, to pairs that are the same."""
+    networks = [lambda x: x + np.float32(exact), lambda x: x + np.float32(rounded)]
+    monkeypatch.setattr(table, "onnx_network", lambda *_, **__: networks.pop(0))
+    pair = (np.full((16, 16, 3), 51, np.uint8),) * 2
+    given = types.SimpleNamespace(**vars(Options) | {"validation": [lambda: pair]})
+    assert table.table(tiny, tiny, given, multiple=8)[1]["psnr_loss"] == pytest.approx(loss, abs=1e-3)
 
 
 def test_pairs_for_float32_are_refused(nano, tmp_path, capsys):
