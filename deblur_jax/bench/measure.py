@@ -21,13 +21,19 @@ def interleaved(works: dict[str, Callable[[], Any]], *, rounds: int = 7) -> dict
     """Each work in turn, `rounds` times, after one turn for compiling that does not count."""
     for work in works.values():
         jax.block_until_ready(work())
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    return {name: timing_of(taken) for name, taken in turns(works, rounds).items()}
+
+
+def turns(works: dict[Any, Callable[[], Any]], rounds: int, *, rest: float = 0.0) -> dict[Any, list[float]]:
+    """Seconds of each work in turn, `rounds` times. A `rest` before each lets threads of the last one fall asleep."""
+    seconds: dict[Any, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
+            time.sleep(rest)
             start = time.perf_counter()
             jax.block_until_ready(work())
             seconds[name].append(time.perf_counter() - start)
-    return {name: timing_of(taken) for name, taken in seconds.items()}
+    return seconds
 
 
 def timing_of(seconds: list[float]) -> Timing:

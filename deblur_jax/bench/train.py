@@ -6,8 +6,6 @@ Small's three kinds of blocks that takes 36.2, 22.2, 10.1 ms, `layers.dense`'s t
 convolution 4.5, 5.9, 4.5. What is left is most at full resolution with its 24 channels, where products are narrow.
 """
 
-import platform
-import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax import __version__
+from deblur_jax.bench import machine
 from deblur_jax.bench.measure import Timing, interleaved
 from deblur_jax.bench.synthesis import _crops
 from deblur_jax.blur.synthesis import Recipe
@@ -176,19 +174,8 @@ def agree(name: str, device: str) -> None:
 
 def record(figures: Sequence[Figures], *, command: str, **about: Any) -> dict[str, Any]:
     """What is kept of a run."""
-    import torch  # pyright: ignore[reportMissingImports]
-
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True)
     return {
-        "device": jax.devices()[0].device_kind,
-        "versions": {
-            "deblur_jax": __version__,
-            "jax": jax.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "commit": git.stdout.strip() or None,
-        "command": command,
+        **machine.about(command),
         "dtype": dtype_here(),
         "peak_tflops": peak_here() / 1e12,
         **about,

@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from deblur_jax.cli import bench_engines
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -36,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--side", type=int, help="of the crops, in pixels (256; on a CPU 128)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
     kind.add_argument("--record", action="store_true", help="keep it in export/benchmarks/; not of a CPU")
+    bench_engines.add_arguments(kinds)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -46,6 +49,7 @@ def run(options: argparse.Namespace) -> int:
         if given is not None and given < (2 if name == "rounds" else 1):
             raise UserError(f"--{name} must be larger, not {given}")
     kinds = {"synthesis": _synthesis, "pipeline": _pipeline, "restore": _restore, "video": _video, "train": _train}
+    kinds |= {"engines": bench_engines.run, "compare": bench_engines.compare}
     return kinds[options.kind](options)
 
 
@@ -133,7 +137,7 @@ def _restore(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.bench import restore
 
-    width, height = _size(options.size)
+    width, height = size_of(options.size)
     loaded = weights.resolve(options.model)
     size = {"height": height, "width": width, "rounds": options.rounds}
     print(f"{options.model}, {width}x{height}, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
@@ -149,7 +153,7 @@ def _video(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.bench import video
 
-    width, height = _size(options.size)
+    width, height = size_of(options.size)
     loaded = weights.resolve(options.model)
     print(f"{options.model}, {width}x{height}, H.264, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
     said = video.compare(loaded, frames=options.frames, height=height, width=width, rounds=options.rounds)
@@ -162,13 +166,15 @@ def _video(options: argparse.Namespace) -> int:
     return 0
 
 
-def _size(text: str) -> tuple[int, int]:
+def size_of(text: str, option: str = "--size") -> tuple[int, int]:
     from deblur_jax.errors import UserError
 
     try:
         width, height = (int(n) for n in text.split("x"))
     except ValueError:
-        raise UserError(f"--size must be a width and a height such as 1280x720, not {text}") from None
+        width = height = 0
+    if min(width, height) < 1:
+        raise UserError(f"{option} must be a width and a height such as 1280x720, not {text}")
     return width, height
 
 

@@ -6,6 +6,7 @@ that and what serves it, laid out as the server wants it; its README has the com
 """
 
 import argparse
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibrate", nargs="+", metavar="IN", help="int8: pictures or folders like those to be restored (the samples)"
     )
+    parser.add_argument(
+        "--val", type=Path, metavar="DIR", help="fp16, int8: measure what it loses on these pairs, as of deblur eval"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     size = _size(options.size)
     if options.calibrate and options.precision != "int8":
         raise UserError("--calibrate goes with --precision int8")
+    if options.val and options.precision == "fp32":
+        raise UserError("--val goes with --precision fp16 or int8: float32 loses nothing")
     loaded = weights.resolve(options.model)
     use_compile_cache()
     settings = formats.Options(
@@ -50,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         size=size,
         batch=options.batch,
         calibration=_calibration(options.calibrate),
+        validation=_validation(options.val),
     )
     card = artifact.write(loaded, Path(options.model).stem, options.output, settings, kit=options.kit)
     _say(options.output, card)
@@ -80,6 +87,14 @@ def _calibration(inputs: list[str] | None) -> list[Any]:
     return [read_image(item.path) for item in found]
 
 
+def _validation(folder: Path | None) -> list[Any]:
+    if folder is None:
+        return []
+    from deblur_jax.evaluate.run import open_pairs, read_pair
+
+    return [functools.partial(read_pair, entry) for entry in open_pairs(folder)[1]]
+
+
 def _say(folder: Path, card: dict[str, Any]) -> None:
     report = card["parity"]
     print(f"{'compared with JAX on':22} {'n h w':>16} {'greatest error':>15} {'mean error':>11} {'PSNR':>9}")
@@ -89,7 +104,7 @@ def _say(folder: Path, card: dict[str, Any]) -> None:
         errors = f"{case['greatest_error']:15.1e} {case['mean_error']:11.1e}"
         print(f"{case['input']:22} {shape:>16} {errors} {psnr:>9}")
     for row in card.get("table", []):
-        loss = f"PSNR loss {row['psnr_loss']:+.3f} dB" if "psnr_loss" in row else ""
+        loss = f"PSNR loss {row['psnr_loss']:+.3f} dB ({row['measured_on']})" if "psnr_loss" in row else ""
         print(f"{row['precision']:6} {row['bytes'] / 2**20:6.2f} MiB  {row['speed']:.2f} times fp32's speed  {loss}")
     for name, about in card["files"].items():
         print(f"{folder / name}  {about['bytes'] / 2**20:.2f} MiB")

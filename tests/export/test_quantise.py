@@ -2,7 +2,9 @@
 
 import collections
 import json
+import types
 
+import jax
 import numpy as np
 import onnx
 import onnxruntime
@@ -11,9 +13,10 @@ from PIL import Image
 
 from deblur_jax import samples, weights
 from deblur_jax.cli import main
-from deblur_jax.export import quantise
+from deblur_jax.export import quantise, table
 from deblur_jax.export.onnx import convert
 from deblur_jax.export.parity import natural
+from deblur_jax.export.shuffles import channels_last
 from deblur_jax.restore.exported import onnx_network
 
 
@@ -70,6 +73,40 @@ def test_eight_bits(export, tmp_path):
     assert abs(rounded["psnr_loss"]) < 1
 
 
+def test_the_loss_is_that_of_the_pairs_given(export, tmp_path, capsys):
+    """Pictures whose sides are no multiples are cut."""
+    pair = [np.rint(255 * natural(70, 91, index=index)[0]).astype(np.uint8) for index in (0, 1)]
+    for side, picture in zip(("blur", "sharp"), pair, strict=True):
+        (tmp_path / "pairs" / side).mkdir(parents=True)
+        Image.fromarray(picture).save(tmp_path / "pairs" / side / "a.png")
+    model, card = export("--precision", "int8", "--val", str(tmp_path / "pairs"))
+    assert "1 pairs given" in capsys.readouterr().out
+    loaded = weights.load(tmp_path / "mild.safetensors")
+    blurred, sharp = (picture[None, :64, :88].astype(np.float32) / 255 for picture in pair)
+    exact = jax.jit(loaded.entry.deployed().apply)({"params": loaded.deployed()}, blurred)
+    rounded = onnx_network(model.SerializeToString())(blurred)
+    errors = [((np.clip(given, 0, 1) - sharp) ** 2).mean() for given in (exact, rounded)]
+    loss = 10 * np.log10(errors[1] / errors[0])
+    assert card["table"][1]["psnr_loss"] == pytest.approx(loss, abs=2e-4)
+    assert abs(loss) > 1e-3
+
+
+@pytest.mark.parametrize(("exact", "rounded", "loss"), [(0.0, 0.0, 0.0), (0.1, 0.0, -80.0), (0.0, 0.1, 80.0)])
+def test_pictures_that_come_back_exactly_lose_what_can_be_counted(tiny, monkeypatch, exact, rounded, loss):
+    """Networks that add a number, here, to pairs that are the same."""
+    networks = [lambda x: x + np.float32(exact), lambda x: x + np.float32(rounded)]
+    monkeypatch.setattr(table, "onnx_network", lambda *_, **__: networks.pop(0))
+    pair = (np.full((16, 16, 3), 51, np.uint8),) * 2
+    given = types.SimpleNamespace(**vars(Options) | {"validation": [lambda: pair]})
+    assert table.table(tiny, tiny, given, multiple=8)[1]["psnr_loss"] == pytest.approx(loss, abs=1e-3)
+
+
+def test_pairs_for_float32_are_refused(nano, tmp_path, capsys):
+    options = ["--to", "onnx", "-o", str(tmp_path / "out"), "--val", str(tmp_path)]
+    assert main(["export", str(nano()), *options]) == 2
+    assert "--val goes with --precision fp16 or int8" in capsys.readouterr().err
+
+
 @pytest.fixture
 def tiny(nano):
     loaded = weights.load(nano(scale=0.05))
@@ -108,3 +145,41 @@ def test_sensitive_layers_stay_float(tiny, monkeypatch):
     assert kept
     assert kept == list(about["quantisation"]["sensitivity"]["layers"])[: len(kept)]
     assert ((onnx_network(finer.SerializeToString())(picture) - exact) ** 2).mean() < error
+
+
+def test_kernels_are_filled_up_for_the_fast_convolution_and_give_the_same(tiny, monkeypatch):
+    made, _ = quantise.quantised(tiny, Options, multiple=8)
+    shapes = [c.dims for c in made.graph.initializer if c.data_type == onnx.TensorProto.INT8 and len(c.dims) == 4]
+    assert len(shapes) == kinds(tiny)["Conv"]
+    assert all(shape[0] >= 16 and shape[1] % 4 == 0 for shape in shapes)
+    monkeypatch.setattr(quantise, "_INPUTS", 1)
+    monkeypatch.setattr(quantise, "_OUTPUTS", 1)
+    plain, _ = quantise.quantised(tiny, Options, multiple=8)
+    assert {tuple(c.dims[:2]) for c in plain.graph.initializer} & {(6, 6), (8, 8)}
+    picture = natural(72, 136)
+    filled, unfilled = (onnx_network(model.SerializeToString())(picture) for model in (made, plain))
+    np.testing.assert_array_equal(filled, unfilled)
+
+
+@pytest.mark.parametrize("kind", ["DepthToSpace", "SpaceToDepth"])
+@pytest.mark.parametrize("block", [2, 3])
+def test_shuffles_with_channels_last_are_the_same(kind, block):
+    helper = onnx.helper
+    channels = 2 * block**2 if kind == "DepthToSpace" else 2
+    ends = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", c, "height", "width"])
+        for name, c in (("x", channels), ("y", None))
+    ]
+    node = helper.make_node(kind, ["x"], ["y"], "shuffle", blocksize=block)
+    model = helper.make_model(
+        helper.make_graph([node], "g", *[[end] for end in ends]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    model.ir_version = 8
+    made = channels_last(model)
+    assert kind not in kinds(made)
+    x = np.random.default_rng(0).random((2, channels, 2 * block, 5 * block), np.float32)
+    expected, given = (
+        onnxruntime.InferenceSession(m.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+        for m in (model, made)
+    )
+    np.testing.assert_array_equal(given, expected)
