@@ -121,7 +121,7 @@ def _files(
 
 def _onnx(loaded: Weights, precision: str, trained: bool, say: Callable[[str], None]) -> Any:
     from deblur_jax.export import onnx, quantise
-    from deblur_jax.export.artifact import Options
+    from deblur_jax.export.formats import Options
 
     multiple, dtype = loaded.entry.config.multiple_of, jnp.float16 if precision == "fp16" else jnp.float32
     apply = loaded.entry.deployed(dtype=dtype).apply

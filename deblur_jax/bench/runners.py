@@ -49,13 +49,14 @@ def _jax(given: Given) -> Ready:
     import jax
     import jax.numpy as jnp
 
+    from deblur_jax.models import layers
     from deblur_jax.weights import load
 
     weights = load(given.weights)
     module = weights.entry.deployed(dtype=jnp.float16 if given.precision == "fp16" else jnp.float32)
     device = jax.devices()[0]
     variables, there = (jax.device_put(x, device) for x in ({"params": weights.deployed()}, given.pictures))
-    apply: Any = jax.jit(module.apply)
+    apply: Any = jax.jit(module.apply, compiler_options=layers.compiler_options(device.platform))
     compiled = apply.lower(variables, there).compile()
     return Ready(
         lambda: compiled(variables, there).block_until_ready(),

@@ -95,6 +95,28 @@ def space_to_depth(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H
 # --- Convolutions ----------------------------------------------------------------------------------------
 
 
+def compiler_options(platform: str, **more: str) -> dict[str, str]:
+    """What `jax.jit` shall be told for a network on the platform.
+
+    On a CPU jax 0.10 hands convolutions and what is around them to YNNPACK, which takes up to twice the time of XLA's
+    own. For the network alone: there may be other work in the process, and the environment is its user's.
+    """
+    return {**(_PLAIN if platform == "cpu" and _is_known() else {}), **more}
+
+
+_PLAIN = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+@functools.cache
+def _is_known() -> bool:
+    """An experimental option may be gone from any later version."""
+    try:
+        jax.jit(lambda: 0, compiler_options=_PLAIN).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
 def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Array:
     # Explicit symmetric padding: at stride 2, "SAME" would put the odd pixel on the other side.
     padding = [(size // 2, size // 2) for size in kernel.shape[:2]]

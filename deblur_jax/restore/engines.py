@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Float
 
 from deblur_jax.errors import UserError
-from deblur_jax.models import facts
+from deblur_jax.models import facts, layers
 from deblur_jax.models.facts import Facts
 from deblur_jax.restore import tiles
 from deblur_jax.restore.tiles import Tiling
@@ -139,7 +139,10 @@ class JaxEngine:
             return jnp.pad(restored, ((0, 0), (0, filling), (0, 0), (0, 0)))
 
         everywhere = NamedSharding(mesh, P())
-        function = jax.jit(restore, in_shardings=(everywhere, sharding), out_shardings=sharding)
+        options = layers.compiler_options(self.devices[0].platform)
+        function = jax.jit(
+            restore, in_shardings=(everywhere, sharding), out_shardings=sharding, compiler_options=options
+        )
         variables = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._variables)
         frames = jax.ShapeDtypeStruct((batch, height + filling, width, 3), jnp.float32)
         self._compiled[key] = function.lower(variables, frames).compile(), sharding

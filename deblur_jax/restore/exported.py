@@ -50,12 +50,15 @@ def stablehlo_network(model: bytes | Path, *, device: str | None = None) -> Netw
     import jax
     from jax import export
 
+    from deblur_jax.models import layers
+
     data = model if isinstance(model, bytes) else model.read_bytes()
     try:
         network = export.deserialize(bytearray(data))
     except Exception as error:
         raise UserError(f"{model if isinstance(model, Path) else 'the model'}: JAX cannot read it: {error}") from None
-    call, where = jax.jit(network.call), devices_named(device)[0]
+    where = devices_named(device)[0]
+    call = jax.jit(network.call, compiler_options=layers.compiler_options(where.platform))
     return lambda pictures: np.asarray(call(jax.device_put(pictures, where)))
 
 

@@ -225,7 +225,7 @@ class _Trainer:
             np.savez(self.folder / name, **{key: np.asarray(value) for key, value in batch.items()})  # pyright: ignore
             what += f"; its batch is in {self.workdir}/{name}"
         self.skipped += 1
-        # A step that was not finite has changed nothing; one that diverged has.
+        # A step that was not finite had no gradient; one that diverged had a wrong one.
         if self.on_nan == "rollback" and not diverged and self.skipped <= _MOST_SKIPPED:
             self.log.say(f"{what}; skipped")
             return DONE

@@ -72,7 +72,7 @@ def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> 
 def train_step(
     module: nn.Module, config: Config, mesh: Mesh, recipe: Recipe, recorded: jax.Array | None = None
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
-    """Jitted; the old state is given up. A step whose loss or gradient is not finite changes nothing but the count."""
+    """Jitted; the old state is given up. Where loss or gradient are not finite, the gradient counts as zero."""
     update = optimiser(config)
     # At the mean of all parts, as if there were one.
     parts = config.batch // config.at_once if config.at_once else 1
@@ -104,19 +104,19 @@ def train_step(
             grads, named = jax.tree.map(lambda x: x / parts, summed)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(named["loss"])
+        # Not by choosing between the old state and the new one, which takes longer than to compute it.
+        grads = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
         updates, opt = update.update(grads, state.optimiser, state.params)
         params = optax.apply_updates(state.params, updates)
         # Early on the mean follows fast, or it would remember the beginning for long.
         decay = jnp.minimum(config.ema, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema, params)
-        changed = State(state.step, params, opt, ema)
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), changed, state)
-        return kept._replace(step=state.step + 1), {**named, "gradient": norm, "finite": finite}
+        return State(state.step + 1, params, opt, ema), {**named, "gradient": norm, "finite": finite}
 
+    platform = mesh.devices.flat[0].platform
     # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.
-    cpu = config.remat and mesh.devices.flat[0].platform == "cpu"
-    options = {"xla_disable_hlo_passes": "cse_barrier_expander"} if cpu else None
-    return jax.jit(step, donate_argnums=0, compiler_options=options)
+    anew = {"xla_disable_hlo_passes": "cse_barrier_expander"} if config.remat and platform == "cpu" else {}
+    return jax.jit(step, donate_argnums=0, compiler_options=layers.compiler_options(platform, **anew))
 
 
 def operations(config: Config, side: int) -> float:
@@ -171,4 +171,5 @@ def judge(module: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array, jax.Array]
             "estimate": estimate,
         }
 
-    return jax.jit(scores, out_shardings=meshes.everywhere(mesh))
+    options = layers.compiler_options(mesh.devices.flat[0].platform)
+    return jax.jit(scores, out_shardings=meshes.everywhere(mesh), compiler_options=options)
