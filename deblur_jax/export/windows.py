@@ -30,6 +30,13 @@ def space_to_depth(to: "Lowering", step: Step, given: list[Given]) -> Given:
     return replace(x, name=to.graph.add("SpaceToDepth", x.name, blocksize=block))
 
 
+def double(to: "Lowering", step: Step, given: list[Given]) -> Given:
+    x = to.graph.moved(tensor(given[0]), first(4), step.inputs[0].shape)
+    scales = to.graph.constant(np.array([1, 1, 2, 2], np.float32))
+    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return replace(x, name=to.graph.add("Resize", x.name, "", scales, **how))
+
+
 def reduce(op: str) -> Callable[["Lowering", Step, list[Given]], Given]:
     def lower(to: "Lowering", step: Step, given: list[Given]) -> Given:
         x, shape = tensor(given[0]), step.inputs[0].shape

@@ -77,6 +77,8 @@ OPERATIONS = {
     "bilinear to half": (lambda v, x: halved(x), (1,), 2, ONE),
     "nearest to half": (lambda v, x: jax.lax.slice(x, (0, 0, 0, 0), x.shape, (1, 2, 2, 1)), (1,), 2, ONE),
     "nearest to double": (lambda v, x: jnp.repeat(jnp.repeat(x, 2, 1), 2, 2), (1,), 1, None),
+    "bilinear to double": (lambda v, x: layers.double(x), (1,), 1, ONE),
+    "bilinear to double, of halves": (lambda v, x: layers.double(conv(x, v, (2, 2))), (3, 3, 8, 5), 2, 2),
     "max pool": (lambda v, x: nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))), (1,), 2, ONE),
     "average pool": (lambda v, x: nn.avg_pool(x, (2, 2), (2, 2)), (1,), 2, ONE),
     "sum pool": (lambda v, x: 4 * halved(x), (1,), 2, 2),

@@ -31,6 +31,13 @@ def test_depthwise_is_torchs():
     np.testing.assert_allclose(ours, nhwc(OPERATIONS["dw3s1p1.y"]), atol=1e-5)
 
 
+def test_double_is_jaxs_bilinear(noise):
+    for shape in ((2, 5, 7, 3), (1, 1, 4, 2), (1, 1, 1, 1)):
+        x = noise(*shape)
+        expected = jax.image.resize(x, (shape[0], 2 * shape[1], 2 * shape[2], shape[3]), "bilinear")
+        np.testing.assert_allclose(layers.double(x), expected, atol=1e-6)
+
+
 def test_depth_to_space_undoes_space_to_depth_and_is_torchs_but_for_the_channels_order(noise):
     x = noise(2, 8, 12, 3)
     np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(x, 4), 4), x)
