@@ -15,9 +15,10 @@ Result: 6500 steps from pairs, +0.35 dB on shakes of 9 to 21 pixels (deblur_jax/
 rate of 3e-3 diverged after 1375 steps. AdamW with branches, at 5e-4: +0.33 dB after 5000 steps, each a third shorter;
 at 1e-3 the network died within 1000 and returned its input. Going on from there with 9500 steps of 16 crops of 64
 (the last 800 of 96) at 1.5e-3: +0.42 dB, defocus +0.94 where it was +0.76, but sharp pictures came back at 45 dB, not
-54 (medians). The loss `psnr` moves effort from what is hard to what is easy: 2400 steps with it at 0.01 beside L1, without
-SSIM, brought sharp pictures to 59 dB, defocus to +0.96, Gaussians to +1.12, and shakes down to +0.32. With it at 0.002 and
-more shaken pairs: after 1200 steps of 32 crops +0.46 dB on shakes, +0.15 on pictures stored linearly, +0.81 on defocus.
+54 (medians). The loss `psnr` moves effort from what is hard to what is easy: 2400 steps with it at 0.01 beside L1,
+without SSIM, brought sharp pictures to 59 dB, defocus to +0.96, Gaussians to +1.12, and shakes down to +0.32. With it
+at 0.002 and more shaken pairs: after 1200 steps of 32 crops +0.46 dB on shakes, +0.15 on pictures stored linearly,
++0.81 on defocus.
 """
 
 from deblur_jax.train.config import base
