@@ -12,6 +12,8 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Both workers, and the commands that tests start, share what was compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".cache" / "jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# Where TensorFlow is installed beside, stores would be asked through it, and it knows but the real ones.
+os.environ["EPATH_USE_TF"] = "false"
 
 import jax
 import jax.numpy as jnp
