@@ -9,6 +9,12 @@ import numpy as np
 
 __all__ = ["Hdr", "described", "left_behind"]
 
+# Of each encoder: the option, the names in it, and what chromaticities and luminances are multiplied by.
+_PARAMETERS = {
+    "libx265": ("x265-params", "master-display", "max-cll", 50_000, 10_000),
+    "libsvtav1": ("svtav1-params", "mastering-display", "content-light", 1, 1),
+}
+# What goes with each frame.
 _DYNAMIC = {
     "DOVI_METADATA": "Dolby Vision",
     "DOVI_RPU_BUFFER": "Dolby Vision",
@@ -28,20 +34,15 @@ class Hdr:
 
     def options(self, encoder: str) -> dict[str, str]:
         """To be added to the encoder's own parameters, by the option that takes them; none if it cannot."""
-        said = {}
-        if encoder == "libx265":
-            if self.points and self.luminance:
-                said["master-display"] = self._display(50_000, 10_000)
-            if self.light:
-                said["max-cll"] = "{},{}".format(*self.light)
-            return {"x265-params": _joined(said)} if said else {}
-        if encoder == "libsvtav1":
-            if self.points and self.luminance:
-                said["mastering-display"] = self._display(1, 1)
-            if self.light:
-                said["content-light"] = "{},{}".format(*self.light)
-            return {"svtav1-params": _joined(said)} if said else {}
-        return {}
+        if encoder not in _PARAMETERS:
+            return {}
+        option, display, light, per_point, per_luminance = _PARAMETERS[encoder]
+        said = []
+        if self.points and self.luminance:
+            said.append(f"{display}={self._display(per_point, per_luminance)}")
+        if self.light:
+            said.append(f"{light}={self.light[0]},{self.light[1]}")
+        return {option: ":".join(said)} if said else {}
 
     def _display(self, per_point: int, per_luminance: int) -> str:
         def number(value: Fraction, scale: int) -> str:
@@ -51,10 +52,6 @@ class Hdr:
         assert self.luminance is not None
         least, greatest = (number(value, per_luminance) for value in self.luminance)
         return f"G{green}B{blue}R{red}WP{white}L({greatest},{least})"
-
-
-def _joined(said: Mapping[str, str]) -> str:
-    return ":".join(f"{name}={value}" for name, value in said.items())
 
 
 def described(side: Mapping[str, Any]) -> Hdr | None:
