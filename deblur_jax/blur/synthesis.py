@@ -105,11 +105,7 @@ def synthesise(
     layers of a dynamic scene come from the next picture of the batch. `frames` are the pictures and their neighbours in
     a clip, needed for the kind "frames": their mean in linear light is the blurred picture.
     """
-    if recipe.has("recorded"):
-        if recorded is None:
-            raise ValueError("the recipe has a share of recorded motion, but none was given")
-        if recorded.shape[1] != recipe.views:
-            raise ValueError(f"recorded motion has {recorded.shape[1]} views, the recipe {recipe.views}")
+    _check_recorded(recipe, recorded)
     if recipe.has("frames") and frames is None:
         raise ValueError("the recipe has a share of averaged frames, but none were given")
     count, (height, width) = len(pictures), pictures.shape[1:3]
@@ -122,21 +118,70 @@ def synthesise(
     light = srgb_to_linear(pictures)
     camera, encoding, after = _camera(camera_key, count, recipe)
     light = highlights(light, peak=encoding.peak)
-    each = functools.partial(_moved, recipe=recipe, recorded=recorded)
-    blurred, unmoved = jax.vmap(each)(jax.random.split(scene, count), light, jnp.roll(light, -1, 0), kinds)
+    blurred, unmoved = _moved_all(scene, light, kinds, recipe, recorded)
     if frames is not None and recipe.has("frames"):
         brightened = jax.vmap(functools.partial(highlights, peak=encoding.peak), 1, 1)(srgb_to_linear(frames))
         mean = brightened.mean(1)
         blurred = jnp.where((kinds == KINDS.index("frames"))[:, None, None, None], mean, blurred)
-    if recipe.has(*_OPTICAL):
-        kernels = jax.vmap(functools.partial(_kernel, recipe=recipe))(jax.random.split(optics, count), kinds)
-        blurred = convolve_fft(blurred, kernels)
-    m = recipe.margin
-    blurred, unmoved = (x[:, m : height - m, m : width - m] for x in (blurred, unmoved))
-    blur = _encoded(capture(noise, blurred, camera), encoding)
-    sharp = _encoded(capture(noise, unmoved, dataclasses.replace(camera, gain=None, read=None)), encoding)
+    blurred = _through_optics(optics, blurred, kinds, recipe)
+    blurred, unmoved = (_inside(x, recipe.margin) for x in (blurred, unmoved))
+    blur = encoded(capture(noise, blurred, camera), encoding)
+    sharp = encoded(capture(noise, unmoved, dataclasses.replace(camera, gain=None, read=None)), encoding)
     blur = jax.vmap(lambda x, q: jnp.where(q > 100, x, jpeg(x[None], quality=jnp.minimum(q, 100.0))[0]))(blur, after)
     return Pairs(blur, sharp, kinds)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "kind"))
+def blurred_light(
+    key: PRNGKeyArray,
+    light: Float[Array, "b H W 3"],
+    *,
+    kind: str,
+    recipe: Recipe,
+    recorded: Float[Array, "m v 3"] | None = None,
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
+    """Linear light after a blur of this kind, and the same unmoved, both without the margin; no camera yet.
+
+    The same key blurs any light in the same way, a point too: what becomes of it is the kernel.
+    """
+    _check_recorded(recipe, recorded)
+    scene, optics = jax.random.split(key)
+    kinds = jnp.full(len(light), KINDS.index(kind), jnp.int32)
+    blurred, unmoved = _moved_all(scene, light, kinds, recipe, recorded)
+    blurred = _through_optics(optics, blurred, kinds, recipe)
+    return _inside(blurred, recipe.margin), _inside(unmoved, recipe.margin)
+
+
+def _check_recorded(recipe: Recipe, recorded: Float[Array, "m v 3"] | None) -> None:
+    if recipe.has("recorded"):
+        if recorded is None:
+            raise ValueError("the recipe has a share of recorded motion, but none was given")
+        if recorded.shape[1] != recipe.views:
+            raise ValueError(f"recorded motion has {recorded.shape[1]} views, the recipe {recipe.views}")
+
+
+def _inside(x: Float[Array, "b H W c"], margin: int) -> Float[Array, "b h w c"]:
+    return x[:, margin : x.shape[1] - margin, margin : x.shape[2] - margin]
+
+
+def _moved_all(
+    key: PRNGKeyArray,
+    light: Float[Array, "b h w 3"],
+    kinds: Int32[Array, "b"],
+    recipe: Recipe,
+    recorded: Float[Array, "m v 3"] | None,
+) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
+    each = functools.partial(_moved, recipe=recipe, recorded=recorded)
+    return jax.vmap(each)(jax.random.split(key, len(light)), light, jnp.roll(light, -1, 0), kinds)
+
+
+def _through_optics(
+    key: PRNGKeyArray, light: Float[Array, "b h w 3"], kinds: Int32[Array, "b"], recipe: Recipe
+) -> Float[Array, "b h w 3"]:
+    if not recipe.has(*_OPTICAL):
+        return light
+    kernels = jax.vmap(functools.partial(_kernel, recipe=recipe))(jax.random.split(key, len(light)), kinds)
+    return convolve_fft(light, kernels)
 
 
 def _uniform(key: PRNGKeyArray, span: Range, *shape: int) -> Array:
@@ -215,7 +260,9 @@ def _kernel(key: PRNGKeyArray, kind: Int32[Array, ""], *, recipe: Recipe) -> Flo
     return kernel
 
 
-class _Encoding(NamedTuple):
+class Encoding(NamedTuple):
+    """How pictures are stored; `peak` is the light of their highlights, where 1 clips."""
+
     peak: Float[Array, "b"]
     gamma: Float[Array, "b"]
     grey: Float[Array, "b"]
@@ -223,7 +270,7 @@ class _Encoding(NamedTuple):
     high: Float[Array, "b"]
 
 
-def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, _Encoding, Float[Array, "b"]]:
+def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, Encoding, Float[Array, "b"]]:
     keys = iter(jax.random.split(key, 24))
 
     def some(share: float, span: Range, otherwise: float) -> Float[Array, "b"]:
@@ -246,7 +293,7 @@ def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, _Enc
     )
     kept = some(recipe.flat, recipe.flat_range, 1.0)
     low = (1.0 - kept) * _uniform(next(keys), (0.0, 1.0), count)
-    encoding = _Encoding(
+    encoding = Encoding(
         peak=some(recipe.saturated, recipe.peak, 1.0),
         gamma=some(recipe.other_gamma, recipe.gamma, 1.0),
         grey=jax.random.bernoulli(next(keys), recipe.grey, (count,)).astype(jnp.float32),
@@ -256,7 +303,7 @@ def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, _Enc
     return camera, encoding, some(recipe.compressed, recipe.jpeg_quality, 101.0)
 
 
-def _encoded(x: Float[Array, "b h w 3"], encoding: _Encoding) -> Float[Array, "b h w 3"]:
+def encoded(x: Float[Array, "b h w 3"], encoding: Encoding) -> Float[Array, "b h w 3"]:
     """How the picture is stored: another curve, grey, low contrast; rounded to 8 bits as files are."""
     gamma, is_grey, low, high = (value[:, None, None, None] for value in encoding[1:])
     x = jnp.where(gamma == 1.0, x, jnp.exp(gamma * jnp.log(jnp.maximum(x, 1e-6))))

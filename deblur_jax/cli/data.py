@@ -33,6 +33,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     blur.add_argument("--train", type=int, default=0, metavar="N", help="pairs from the photographs trained on (0)")
     blur.add_argument("--val", type=int, default=0, metavar="N", help="pairs from those kept aside (0)")
 
+    grid = actions.add_parser("grid", help="write a fixed set to judge by, from kept photographs", allow_abbrev=False)
+    grid.add_argument("--data", action="append", required=True, metavar="DIR", help="sharp photographs; several times")
+    grid.add_argument(
+        "--out", type=Path, required=True, metavar="DIR", help="for blur/, sharp/, grid.json, kernels.npz"
+    )
+    grid.add_argument("--list", type=Path, metavar="FILE", help="exactly these, such as data/photos/validation.tsv")
+    grid.add_argument("--aside", type=float, default=0.2, metavar="SHARE", help="that training keeps aside (0.2)")
+    grid.add_argument("--kinds", metavar="A,B", help="of blur, only these (default: all)")
+    grid.add_argument("--side", type=int, default=256, metavar="N", help="of the square pieces, in pixels (256)")
+    grid.add_argument("--seed", type=int, default=0, help="of the pieces and their blur (0)")
+
     check = actions.add_parser("check", help="decode and measure a prepared or plain folder", allow_abbrev=False)
     check.add_argument("folder", type=Path)
     check.add_argument("--sample", type=int, metavar="N", help="only N examples of each split")
@@ -51,11 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
-    for name in ("shards", "sample", "count", "seed"):
+    for name in ("shards", "sample", "count", "side", "seed"):
         value = getattr(options, name, None)
         if value is not None and value < (0 if name == "seed" else 1):
             raise UserError(f"--{name} must be at least {0 if name == 'seed' else 1}, not {value}")
-    return {"prepare": _prepare, "blur": _blur, "check": _check, "show": _show}[options.action](options)
+    return {"prepare": _prepare, "blur": _blur, "grid": _grid, "check": _check, "show": _show}[options.action](options)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -112,6 +123,22 @@ def _blur(options: argparse.Namespace) -> int:
             with Progress(f"{split}: pairs") as progress:
                 data.write_pairs(made, sources, options.out / split, count, offset=offset, tick=progress)
             print(f"{options.out / split}: {count} pairs")
+    return 0
+
+
+def _grid(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+    from deblur_jax.evaluate import grid
+
+    if not 0 < options.aside < 1:
+        raise UserError(f"--aside must be above 0 and below 1, not {options.aside}")
+    kinds = options.kinds.split(",") if options.kinds else list(grid.STRENGTHS)
+    if unknown := [kind for kind in kinds if kind not in grid.STRENGTHS]:
+        raise UserError(f"--kinds: no kind of blur is called {unknown[0]!r}; there are {', '.join(grid.STRENGTHS)}")
+    photographs = grid.kept_photographs([Path(d) for d in options.data], aside=options.aside, listed=options.list)
+    with Progress("blurring") as progress:
+        many = grid.write(photographs, options.out, seed=options.seed, side=options.side, kinds=kinds, tick=progress)
+    print(f"{options.out}: {many} pairs from {len(photographs)} photographs")
     return 0
 
 

@@ -1,6 +1,7 @@
 """Score models side by side on pairs of blurred and sharp pictures, and write a report.
 
-DIR holds a prepared dataset, or blur/ and sharp/ with pictures or with clips, whose frames are scored then. The report
+DIR holds a prepared dataset, or blur/ and sharp/ with pictures or with clips, whose frames are scored then; or what
+`deblur data grid` wrote, which is also scored by kind of blur, noise and encoding. The report
 is index.html (one file, no network needed), report.json, pictures.csv and videos.csv (the means of each clip or
 sequence).
 """
@@ -10,7 +11,7 @@ import json
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for the report")
     parser.add_argument("--split", metavar="NAME", help="default: val, else test, else the only one")
     parser.add_argument("--limit", type=int, metavar="N", help="only N pairs, or about N frames, evenly spaced")
+    parser.add_argument(
+        "--baselines",
+        action="store_true",
+        help="also unsharp masking and, on a grid, deconvolution with the true kernel",
+    )
     parser.add_argument("--fps-size", default="1280x720", metavar="WxH", help="of the timed picture (1280x720)")
     parser.add_argument("--no-fps", action="store_true", help="take no times")
     parser.add_argument(
@@ -43,7 +49,8 @@ def run(options: argparse.Namespace) -> int:
     _check_folder(options.out, overwrite=options.overwrite)
 
     from deblur_jax import weights
-    from deblur_jax.evaluate import clips
+    from deblur_jax.evaluate import clips, grid
+    from deblur_jax.evaluate.baselines import baselines
     from deblur_jax.evaluate.run import choose, decoded, evaluate, open_pairs
 
     if found_clips := clips.pairs(options.data):
@@ -52,9 +59,11 @@ def run(options: argparse.Namespace) -> int:
         chosen, pairs = max(1, there // every), clips.decoded(found_clips, every)
     else:
         split, entries = open_pairs(options.data, options.split)
-        several = choose(entries, options.limit)
-        there, what, chosen, pairs = len(entries), "pairs", len(several), decoded(several)
-    labels = labels_of(options.models)
+        some = choose(entries, options.limit)
+        there, what, chosen, pairs = len(entries), "pairs", len(some), decoded(some)
+    several = grid.read(options.data)
+    besides = baselines(several) if options.baselines else {}
+    labels = labels_of(options.models, taken=besides)
     loaded = {label: weights.resolve(model) for label, model in zip(labels, options.models, strict=True)}
 
     import jax
@@ -65,8 +74,10 @@ def run(options: argparse.Namespace) -> int:
 
     devices = jax.devices()[:chosen]
     restorers = {label: Restorer(w, devices=devices, max_pixels=options.max_pixels) for label, w in loaded.items()}
+    methods = {label: _by_network(restorer) for label, restorer in restorers.items()}
+    methods |= {label: method for label, (_, method) in besides.items()}
     with Progress("scoring") as progress:
-        found = evaluate(restorers, pairs, devices=devices, tick=lambda done: progress(min(done, chosen), chosen))
+        found = evaluate(methods, pairs, devices=devices, tick=lambda done: progress(min(done, chosen), chosen))
     for reason in found.failed.values():
         print(f"deblur eval: {reason}", file=sys.stderr)
     if not found.pictures:
@@ -82,6 +93,7 @@ def run(options: argparse.Namespace) -> int:
         }
         for (label, w), model in zip(loaded.items(), options.models, strict=True)
     }
+    models |= {label: {"baseline": what_it_is} for label, (what_it_is, _) in besides.items()}
     about = {
         "data": str(options.data),
         "split": split,
@@ -90,23 +102,30 @@ def run(options: argparse.Namespace) -> int:
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "command": shlex.join(["deblur", *sys.argv[1:]]),
     }
-    said = summary.summarise(found, about=about, models=models, speeds=speeds)
+    said = summary.summarise(found, about=about, models=models, speeds=speeds, groups=several and several.groups)
+    lead = figures.lead(found, restorers)
     cases = {
         section: [figures.show(title, index, found, restorers) for title, index in several.items()]
-        for section, several in figures.cases(found).items()
+        for section, several in figures.cases(found, lead=lead).items()
     }
     text = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{options.out}: cannot be made: {error.strerror}") from None
-    page = report.page(said, cases, lead=figures.lead(found))
+    page = report.page(said, cases, lead=lead)
     contents = (page, text + "\n", summary.pictures_csv(said), summary.videos_csv(said))
     for name, content in zip(_FILES, contents, strict=True):
         write_whole(options.out / name, content.encode())
     print(text if options.json else summary.table(said))
+    if several and not options.json:
+        print(f"\n{summary.groups_table(said)}")
     print(options.out / _FILES[0], file=sys.stderr if options.json else sys.stdout)
     return 1 if found.failed else 0
+
+
+def _by_network(restorer: Any) -> Any:
+    return lambda pictures, _: restorer.restore_batch(pictures)
 
 
 def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:
@@ -124,17 +143,18 @@ def _speeds(loaded: dict[str, Any], width: int, height: int) -> dict[str, Any]:
     return {label: Speed(t.median, t.low, t.high, width, height, device.device_kind) for label, t in timings.items()}
 
 
-def labels_of(models: Sequence[str]) -> list[str]:
-    """A name for each model: its file's, or its folder's for `best` and `final`; numbered where they are equal."""
+def labels_of(models: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
+    """A name for each model: its file's, or its folder's for `best` and `final`; numbered where they are equal or
+    taken by something else."""
     labels: list[str] = []
     for model in models:
         path = Path(model)
         if path.suffix == ".safetensors":
             path = path.resolve().parent if path.stem in ("best", "final") else path.with_suffix("")
         label = (path if path.name else path.resolve()).name or model
-        taken, number = {*labels, "blurry", "sharp"}, 2
+        others, number = {*labels, *taken, "blurry", "sharp"}, 2
         unique = label
-        while unique in taken:
+        while unique in others:
             unique, number = f"{label}-{number}", number + 1
         labels.append(unique)
     return labels

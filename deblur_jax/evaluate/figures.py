@@ -1,6 +1,6 @@
 """Which pictures the report shows, and what of them: details at their own size, with their edges."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -27,14 +27,14 @@ class Case:
     rows: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def lead(found: Evaluation) -> str:
-    """The model whose mean gain in PSNR is the greatest: cases are chosen by it."""
-    return max(found.models, key=lambda label: scores.mean(found.gains(label, "psnr")) or 0.0)
+def lead(found: Evaluation, models: Iterable[str]) -> str:
+    """The one of these whose mean gain in PSNR is the greatest: cases are chosen by it."""
+    return max(models, key=lambda label: scores.mean(found.gains(label, "psnr")) or 0.0)
 
 
-def cases(found: Evaluation, *, extremes: int = 2) -> dict[str, dict[str, int]]:
+def cases(found: Evaluation, *, lead: str, extremes: int = 2) -> dict[str, dict[str, int]]:
     """Indices by title: `typical` ones for each strength of blur (the median gain), the `best` and the `worst`."""
-    gains = np.nan_to_num(found.gains(lead(found), "psnr"), posinf=0.0, neginf=0.0)
+    gains = np.nan_to_num(found.gains(lead, "psnr"), posinf=0.0, neginf=0.0)
     parts = scores.thirds(found.values(BLURRY, "psnr"))
     names = ("light blur", "medium blur", "heavy blur") if len(parts) == 3 else ("typical",)
     typical = {n: int(part[np.argsort(gains[part])[len(part) // 2]]) for n, part in zip(names, parts, strict=True)}

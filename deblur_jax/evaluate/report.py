@@ -87,6 +87,7 @@ def page(summary: Mapping[str, Any], cases: Mapping[str, Sequence[Case]], *, lea
         _scoreboard(summary),
         _edges(summary, cases["typical"]),
         _strengths(summary),
+        _groups(summary),
         _costs(summary),
         _extremes(summary, cases, lead),
         _all_scores(summary),
@@ -280,6 +281,32 @@ def _strengths(summary: Mapping[str, Any]) -> str:
     )
 
 
+def _groups(summary: Mapping[str, Any]) -> str:
+    if not summary["groups"]:
+        return ""
+    labels = [label for label in summary["rows"] if label not in (BLURRY, SHARP)]
+    header = "<th>pictures<th>blurry<small>PSNR, dB</small>"
+    header += "".join(f"<th>{_text(label)}<small>gain, dB; worst</small>" for label in labels)
+    tables = []
+    for by, groups in summary["groups"].items():
+        lines = [f"<tr><th>{_text(by)}{header}"]
+        for group in groups:
+            cells = (
+                f"<td>{_text(group['name'])}<td>{group['pictures']}<td>{_plain(group['rows'][BLURRY]['psnr']['mean'])}"
+            )
+            for label in labels:
+                row = group["rows"][label]
+                worst = row.get("worst_gain")
+                worst = f"<small>{_number(worst, 2, signed=True)}</small>" if worst is not None else ""
+                cells += f"<td>{_gain(row['psnr'], 1.0, 2)}{worst}"
+            lines.append(f"<tr>{cells}")
+        tables.append(f"<div class=scroll><table>{''.join(lines)}</table></div>")
+    return (
+        "<h2>By kind of blur, noise and encoding</h2><p class=soft>Mean gains in PSNR over the blurry pictures, their "
+        f"95% intervals, and the picture that lost most (or gained least).</p>{''.join(tables)}"
+    )
+
+
 def _plain(value: float | None) -> str:
     return "equal" if value is None else f"{value:.2f}"
 
@@ -301,7 +328,7 @@ def _all_scores(summary: Mapping[str, Any]) -> str:
     for label, row in summary["rows"].items():
         cells = "".join(f"<td>{_score(summary, label, score)}" for score in _NAMES)
         lines.append(f"<tr{'' if 'network' in row else ' class=aside'}><td>{_text(label)}{cells}")
-        if "network" in row:
+        if label not in (BLURRY, SHARP):
             cells = "".join(f"<td>{_gain(row['scores'][s], n[2], n[3])}" for s, n in _NAMES.items())
             gains.append(f"<tr><td>{_text(label)}{cells}")
     return (
@@ -333,6 +360,7 @@ def _videos(summary: Mapping[str, Any]) -> str:
 def _how(summary: Mapping[str, Any]) -> str:
     entries = {_NAMES[name][0] if name in _NAMES else name: text for name, text in summary["protocols"].items()}
     entries["command"] = summary["command"]
+    entries |= {label: row["baseline"] for label, row in summary["rows"].items() if "baseline" in row}
     for label in _models(summary):
         row = summary["rows"][label]
         card = "; ".join(f"{name}: {value}" for name, value in row["card"].items())

@@ -15,10 +15,10 @@ from jax.sharding import PartitionSpec as P
 
 from deblur_jax.errors import UserError
 from deblur_jax.evaluate import scores
+from deblur_jax.evaluate.baselines import Method
 from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.checks import Entry, open_folder
 from deblur_jax.pipeline.pictures import as_8bit, decode
-from deblur_jax.restore.restorer import Restorer
 
 __all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "Read", "choose", "decoded", "evaluate", "open_pairs",
            "read_pair"]  # fmt: skip
@@ -112,7 +112,7 @@ def read_pair(entry: Entry) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evaluate(
-    restorers: Mapping[str, Restorer],
+    methods: Mapping[str, Method],
     pairs: Iterable[Read],
     *,
     devices: Sequence[Any] | None = None,
@@ -122,15 +122,16 @@ def evaluate(
     devices = list(devices or jax.devices())
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     place = NamedSharding(mesh, P("data"))
-    found, done = Evaluation(list(restorers)), 0
+    found, done = Evaluation(list(methods)), 0
     for group in _groups(pairs, len(devices), found):
         blurred, sharp = (_filled([pair[side] for _, pair in group], len(devices)) for side in (0, 1))
         rows: dict[str, list[dict[str, float]]] = {}
         try:
             rows[BLURRY] = scores.score(blurred, sharp, place=place)
             rows[SHARP] = [{"laplacian": value} for value in scores.laplacian_of(sharp, place=place)]
-            for label, restorer in restorers.items():
-                restored = _filled(restorer.restore_batch(blurred[: len(group)]), len(devices))
+            names = [entry.name for entry, _ in group]
+            for label, restore in methods.items():
+                restored = _filled(restore(blurred[: len(group)], names), len(devices))
                 rows[label] = scores.score(restored, sharp, place=place)
         except UserError as error:
             found.failed |= {entry.name: f"{entry.name}: {error}" for entry, _ in group}

@@ -13,7 +13,7 @@ from deblur_jax import __version__
 from deblur_jax.evaluate import scores
 from deblur_jax.evaluate.run import BLURRY, SHARP, Evaluation
 
-__all__ = ["STRENGTHS", "Speed", "pictures_csv", "summarise", "table", "videos_csv"]
+__all__ = ["STRENGTHS", "Speed", "groups_table", "pictures_csv", "summarise", "table", "videos_csv"]
 
 STRENGTHS = ("light", "medium", "heavy")
 
@@ -39,8 +39,10 @@ def summarise(
     about: Mapping[str, Any],
     models: Mapping[str, Mapping[str, Any]],
     speeds: Mapping[str, Speed] | None = None,
+    groups: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
 ) -> dict[str, Any]:
-    """`about` is said of the whole evaluation, `models` of each model (network, parameters, GMAC, card)."""
+    """`about` is said of the whole evaluation, `models` of each model (network, parameters, GMAC, card; of a baseline
+    what it is); `groups` are names of pictures by what they have in common."""
     parts = scores.thirds(found.values(BLURRY, "psnr"))
     strengths = STRENGTHS if len(parts) == 3 else ("all",)
     strength_of = {int(i): name for name, part in zip(strengths, parts, strict=True) for i in part}
@@ -48,7 +50,7 @@ def summarise(
     several = len(set(sequences)) < len(sequences)
     rows: dict[str, Any] = {BLURRY: {"scores": _of_row(found, BLURRY, everything)}}
     for label in found.models:
-        speed = speeds[label].as_dict() if speeds else None
+        speed = speeds[label].as_dict() if speeds and label in speeds else None
         rows[label] = {**models[label], "speed": speed, "scores": _of_row(found, label, everything)}
     sharpness, interval = scores.mean_and_interval(found.values(SHARP, "laplacian"), sequences)
     rows[SHARP] = {"scores": {"laplacian": {"mean": sharpness, "interval": interval}}}
@@ -78,6 +80,7 @@ def summarise(
             }
             for name, part in zip(strengths, parts, strict=True)
         ],
+        "groups": {by: _of_groups(found, several) for by, several in (groups or {}).items()},
         "sequences": _of_sequences(found) if several else {},
         "pictures": [
             {
@@ -97,14 +100,34 @@ def summarise(
 
 def _of_row(found: Evaluation, row: str, which: np.ndarray) -> dict[str, Any]:
     """Means with intervals of the pictures `which`; of models also the gains."""
+    return {score: _of_score(found, row, score, which) for score in scores.SCORES}
+
+
+def _of_score(found: Evaluation, row: str, score: str, which: np.ndarray) -> dict[str, Any]:
     sequences = [found.pictures[i].sequence for i in which]
-    result: dict[str, Any] = {}
-    for score in scores.SCORES:
-        average, interval = scores.mean_and_interval(np.asarray(found.values(row, score))[which], sequences)
-        result[score] = {"mean": average, "interval": interval}
-        if row != BLURRY:
-            gain, interval = scores.mean_and_interval(found.gains(row, score)[which], sequences)
-            result[score] |= {"gain": gain, "gain_interval": interval}
+    average, interval = scores.mean_and_interval(np.asarray(found.values(row, score))[which], sequences)
+    result: dict[str, Any] = {"mean": average, "interval": interval}
+    if row != BLURRY:
+        gain, interval = scores.mean_and_interval(found.gains(row, score)[which], sequences)
+        result |= {"gain": gain, "gain_interval": interval}
+    return result
+
+
+def _of_groups(found: Evaluation, groups: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """PSNR of each row and its gain, how often it is better, and the greatest loss."""
+    at = {picture.name: i for i, picture in enumerate(found.pictures)}
+    result = []
+    for name, pictures in groups.items():
+        which = np.array([at[picture] for picture in pictures if picture in at], int)
+        if not len(which):
+            continue
+        rows = {}
+        for row in found.rows:
+            rows[row] = {"psnr": _of_score(found, row, "psnr", which)}
+            gains = found.gains(row, "psnr")[which]
+            if row != BLURRY and not np.isnan(gains).all():
+                rows[row] |= {"better": float(np.mean(gains > 0)), "worst_gain": _finite(float(np.nanmin(gains)))}
+        result.append({"name": name, "pictures": len(which), "rows": rows})
     return result
 
 
@@ -171,7 +194,7 @@ def table(summary: Mapping[str, Any]) -> str:
                 f"{scale * values[score]['mean']:.{digits}f}" if values.get(score, {}).get("mean") is not None else "-"
             )
             # The sharp picture's sharpness is no merit of it.
-            cells.append(shown + (arrow(values[score], blurry[score]) if row.get("network") else "  "))
+            cells.append(shown + (arrow(values[score], blurry[score]) if label not in (BLURRY, SHARP) else "  "))
         gain = values.get("psnr", {})
         interval = gain.get("gain_interval")
         cells.append(
@@ -186,6 +209,10 @@ def table(summary: Mapping[str, Any]) -> str:
             f"{speed['frames_per_second']:.4g}" if speed else "-",
         ]
         lines.append(tuple(cells))
+    return _aligned(lines)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -193,6 +220,25 @@ def table(summary: Mapping[str, Any]) -> str:
         ).rstrip()
         for line in lines
     )
+
+
+def groups_table(summary: Mapping[str, Any]) -> str:
+    """Gains in PSNR by group for a terminal; in brackets the greatest loss of one picture."""
+    labels = [label for label in summary["rows"] if label not in (BLURRY, SHARP)]
+    lines = []
+    for by, groups in summary["groups"].items():
+        lines.append((by, "pictures", BLURRY, *labels))
+        for group in groups:
+            cells = [group["name"], str(group["pictures"]), _cell(group["rows"][BLURRY]["psnr"]["mean"], "")]
+            for label in labels:
+                row = group["rows"][label]
+                cells.append(_cell(row["psnr"]["gain"], "+") + f" [{_cell(row.get('worst_gain'), '+')}]")
+            lines.append(tuple(cells))
+    return _aligned(lines)
+
+
+def _cell(value: float | None, sign: str) -> str:
+    return "-" if value is None else f"{value:{sign}.2f}"
 
 
 def arrow(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:

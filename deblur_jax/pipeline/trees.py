@@ -9,6 +9,7 @@ A plain folder needs no preparation. It is one of
 each with or without `train/`, `val/`, `test/` above it. Without them everything is the split `train`.
 """
 
+import hashlib
 import itertools
 import os
 import re
@@ -18,7 +19,8 @@ from pathlib import Path
 
 from deblur_jax.errors import UserError
 
-__all__ = ["Example", "clips", "in_sequences", "kind_of", "paired", "pairs", "photos", "pictures"]
+__all__ = ["Example", "clips", "in_sequences", "is_kept_aside", "kind_of", "paired", "pairs", "photos",
+           "pictures", "place"]  # fmt: skip
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Pictures that are not read. They are listed all the same, so that the checks name them instead of a dataset
@@ -76,6 +78,17 @@ def kind_of(folder: Path) -> str:
         examples = ", ".join(f"{kind} ({path.relative_to(folder)})" for kind, path in seen.items())
         raise UserError(f"{folder}: holds {examples}; give each kind a folder of its own")
     return next(iter(seen))
+
+
+def is_kept_aside(sequence: str, share: float) -> bool:
+    """Whether a picture or clip of this name is for validation, where this share of them is. A larger share has all
+    of a smaller one."""
+    return place(sequence) < share
+
+
+def place(name: str) -> float:
+    """From 0 to 1, by the name alone, so that it is the same wherever and whenever it is asked."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def pairs(folder: Path) -> dict[str, list[Example]]:

@@ -31,7 +31,8 @@ def base() -> Config:
             "data": {
                 "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips
                 "weights": (),  # of the folders; (): by their sizes
-                "val": (),  # (): the split val of those of train, or a tenth of their photographs
+                "val": (),  # (): the split val of those of train, or `aside` of their photographs or clips
+                "aside": 0.1,  # chosen by their names
                 "frames": 1,  # neighbouring ones, whose mean is the blurred picture: the recipe's kind "frames"
                 "max_side": 0,  # photographs are reduced to this first; 0: never
                 "threads": 4,
@@ -107,6 +108,8 @@ def complete(config: Config) -> Config:
         raise UserError(f"config.data.frames must be odd, so that there is a middle one, not {config.data.frames}")
     if not 0 <= config.ema < 1:
         raise UserError(f"config.ema must be from 0 and below 1, not {config.ema}")
+    if not 0 < config.data.aside < 1:
+        raise UserError(f"config.data.aside must be above 0 and below 1, not {config.data.aside}")
     if config.optim.name not in ("adamw", "muon"):
         raise UserError(f"config.optim.name must be adamw or muon, not {config.optim.name}")
     if config.dtype not in ("float32", "bfloat16"):

@@ -1,7 +1,6 @@
 """What a run trains on and is judged by."""
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,8 +21,6 @@ from deblur_jax.train import step
 from deblur_jax.train.config import Config
 from deblur_jax.train.mesh import everywhere
 
-_KEPT_ASIDE = 0.1  # of the photographs or sequences, where there is no split val
-
 
 def sources(config: Config) -> tuple[list[Source], list[Source]]:
     """For training and for validation."""
@@ -35,7 +32,7 @@ def sources(config: Config) -> tuple[list[Source], list[Source]]:
         if data.val:
             train.append(open_source(folder, frames=data.frames))
         else:
-            ours, theirs = _split(local(folder), data.frames)
+            ours, theirs = _split(local(folder), data.frames, data.aside)
             train.append(ours)
             val.append(theirs)
     return train, [_validation(local(folder), data.frames) for folder in data.val] if data.val else val
@@ -49,13 +46,13 @@ def _validation(folder: Path, frames: int) -> Source:
         return open_source(folder, frames=frames)
 
 
-def _split(folder: Path, frames: int) -> tuple[Source, Source]:
+def _split(folder: Path, frames: int, aside: float) -> tuple[Source, Source]:
     kind = trees.kind_of(folder)
     if kind in ("pairs", "photos"):
         splits = trees.pairs(folder) if kind == "pairs" else trees.photos(folder)
         if not splits.get("val"):
-            ours = [e for e in splits.get("train", []) if not _is_kept_aside(e.sequence)]
-            theirs = [e for e in splits.get("train", []) if _is_kept_aside(e.sequence)]
+            ours = [e for e in splits.get("train", []) if not trees.is_kept_aside(e.sequence, aside)]
+            theirs = [e for e in splits.get("train", []) if trees.is_kept_aside(e.sequence, aside)]
             if not ours or not theirs:
                 raise UserError(
                     f"{folder}: too few to keep some aside for validation; name others: --config.data.val=FOLDER"
@@ -64,32 +61,23 @@ def _split(folder: Path, frames: int) -> tuple[Source, Source]:
     elif kind == "clips":
         splits = trees.clips(folder)
         if not splits.get("val"):
-            ours, theirs = _clips_apart(splits.get("train", []), folder)
+            ours, theirs = _clips_apart(splits.get("train", []), folder, aside)
             return Clips(ours, frames=frames), Clips(theirs, frames=frames)
     return open_source(folder, frames=frames), open_source(folder, split="val", frames=frames)
 
 
-def _clips_apart(clips: Sequence[Path], folder: Path) -> tuple[list[Path], list[Path]]:
+def _clips_apart(clips: Sequence[Path], folder: Path, aside: float) -> tuple[list[Path], list[Path]]:
     """Whole clips, for training and kept aside: at least one each."""
     if len(clips) < 2:
         raise UserError(f"{folder}: a single clip; validation needs another: --config.data.val=FOLDER")
-    in_order = sorted(clips, key=lambda clip: _place(_clip_name(clip, folder)))
-    count = sum(_is_kept_aside(_clip_name(clip, folder)) for clip in clips)
+    in_order = sorted(clips, key=lambda clip: trees.place(_clip_name(clip, folder)))
+    count = sum(trees.is_kept_aside(_clip_name(clip, folder), aside) for clip in clips)
     kept = set(in_order[: min(max(1, count), len(clips) - 1)])
     return [clip for clip in clips if clip not in kept], [clip for clip in clips if clip in kept]
 
 
 def _clip_name(clip: Path, folder: Path) -> str:
     return clip.relative_to(folder).with_suffix("").as_posix()
-
-
-def _is_kept_aside(sequence: str) -> bool:
-    return _place(sequence) < _KEPT_ASIDE
-
-
-def _place(name: str) -> float:
-    """From 0 to 1, by the name alone, so that it is the same wherever and whenever it is asked."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
 
 
 def recipe(config: Config) -> Recipe:

@@ -1,0 +1,184 @@
+"""The fixed set to judge by, and what networks are held against on it."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from deblur_jax import cli, samples
+from deblur_jax.blur import convolve, linear_to_srgb, srgb_to_linear
+from deblur_jax.evaluate import grid
+from deblur_jax.pipeline import trees
+
+LIST = Path(__file__).parents[2] / "data" / "photos" / "validation.tsv"
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("photos")
+    for path in samples.PICTURES:
+        shutil.copy(path, folder)
+    return folder
+
+
+def write(photos, out, *arguments):
+    few = ["--aside", "0.99", "--side", "64", "--kinds", "sharp,shake,gaussian"]
+    return cli.main(["data", "grid", "--data", str(photos), "--out", str(out), *few, *arguments])
+
+
+@pytest.fixture(scope="module")
+def made(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made") / "grid"
+    assert write(photos, folder) == 0
+    return folder
+
+
+def test_every_kind_strength_noise_and_encoding_is_there(made):
+    found = grid.read(made)
+    assert len(found.pairs) == 7 * 32
+    ways = Counter(tuple(about.values()) for about in found.pairs.values())
+    assert len(ways) == 7 * 8
+    assert set(ways.values()) == {4}
+    listed = [example.name for example in trees.pairs(made)["train"]]
+    assert sorted(listed) == sorted(found.pairs)
+    groups = {by: {name: len(several) for name, several in found.groups[by].items()} for by in found.groups}
+    strong = [f"{kind} {strength}" for kind in ("shake", "gaussian") for strength in ("light", "moderate", "heavy")]
+    assert groups["blur"] == dict.fromkeys(["sharp none", *strong], 32)
+    assert groups["noise"] == {"low": 96, "high": 96}
+    assert groups["encoding"] == dict.fromkeys(("srgb", "linear", "grey", "jpeg"), 48)
+    about = json.loads((made / "grid.json").read_text())
+    assert set(about["photographs"].values()) == {hashlib.sha256(p.read_bytes()).hexdigest() for p in samples.PICTURES}
+
+
+def pair(made, name):
+    return [cv2.imread(str(made / role / f"{name}.png"))[:, :, ::-1] / np.float32(255) for role in ("blur", "sharp")]
+
+
+def test_the_kernel_is_what_blurred_the_picture(made):
+    found = grid.read(made)
+    for kind in ("shake-moderate", "gaussian-moderate", "sharp-none"):
+        name = next(name for name in found.pairs if f"{kind}-" in name and name.endswith("low-srgb"))
+        blur, sharp = pair(made, name)
+        predicted = linear_to_srgb(convolve(srgb_to_linear(sharp)[None], found.kernels[name][None])[0])
+        middle = np.s_[24:-24, 24:-24]  # what moved in from outside is in the blurred one alone
+        error = np.abs(np.asarray(predicted) - blur)[middle].mean()
+        assert error < 0.01
+        assert error < 0.5 * np.abs(sharp - blur)[middle].mean() or kind == "sharp-none"
+
+
+def test_encodings_are_what_they_say(made):
+    found = grid.read(made)
+    kinds = {about["encoding"]: name for name, about in found.pairs.items() if about["kind"] == "gaussian"}
+    blur, sharp = pair(made, kinds["grey"])
+    assert np.ptp(sharp, -1).max() == 0
+    assert min(sharp.min(), blur.min()) > 0.19
+    assert max(sharp.max(), blur.max()) < 0.81
+    # The same piece stored in two ways.
+    first = {about["encoding"]: name for name, about in found.pairs.items() if "gaussian-light-00" in name}
+    assert set(first) == {"srgb", "jpeg"}
+    np.testing.assert_array_equal(pair(made, first["srgb"])[1], pair(made, first["jpeg"])[1])
+    other = {about["encoding"]: name for name, about in found.pairs.items() if "gaussian-light-06" in name}
+    assert set(other) == {"grey", "linear"}
+    lifted, dark = (pair(made, other[encoding])[1] for encoding in ("grey", "linear"))
+    luma = (dark ** (1 / 2.2)) @ np.float32([0.299, 0.587, 0.114])
+    assert np.abs(0.2 + 0.6 * luma - lifted[..., 0]).mean() < 0.01
+
+
+def test_the_same_command_writes_the_same_set(made, photos, tmp_path, capsys):
+    again = tmp_path / "again"
+    arguments = ["--kinds", "gaussian"]
+    assert write(photos, again, *arguments) == 0
+    assert write(photos, tmp_path / "third", *arguments) == 0
+    files = sorted(p.relative_to(again) for p in again.rglob("*.png"))
+    assert len(files) == 2 * 96
+    assert all((again / p).read_bytes() == (tmp_path / "third" / p).read_bytes() for p in files)
+    capsys.readouterr()
+    assert write(photos, again, *arguments) == 2
+    assert "exists already; a set is written once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kinds", "shakes"], "no kind of blur is called 'shakes'; there are sharp, shake"),
+        (["--aside", "1"], "--aside must be above 0 and below 1, not 1.0"),
+        (["--side", "0"], "--side must be at least 1, not 0"),
+        (["--side", "2000"], "too small for a piece of 2048x2048"),
+        (["--list", "nothing.tsv"], "nothing.tsv"),
+        (["--list", "LIST"], "is in .* but not among the photographs kept aside"),
+        (["--list", "WRONG"], "is not the file that .* names: its sha256 differs"),
+        (["--list", "BROKEN"], "must have lines of a name and a sha256"),
+    ],
+)
+def test_mistakes_get_one_line_each(arguments, message, photos, tmp_path, capsys):
+    (tmp_path / "broken").write_bytes(b"\xff\xfe\n")
+    (tmp_path / "wrong").write_text("name\tsha256\nfig.jpg\t00\n")
+    files = {"LIST": LIST, "BROKEN": tmp_path / "broken", "WRONG": tmp_path / "wrong"}
+    assert write(photos, tmp_path / "out", *(str(files.get(a, a)) for a in arguments)) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+    assert not (tmp_path / "out" / "grid.json").exists()
+
+
+def test_the_committed_list_is_what_the_rule_keeps_aside():
+    lines = [line.split("\t") for line in LIST.read_text().splitlines()[1:]]
+    assert len(lines) > 50
+    assert all(trees.is_kept_aside(name.rsplit(".", 1)[0], 0.2) for name, _ in lines)
+    assert all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest in lines)
+
+
+def test_the_report_has_the_groups_and_the_baselines(made, nano, tmp_path, capsys):
+    out = tmp_path / "report"
+    arguments = [
+        "eval",
+        nano("mild.safetensors"),
+        "--data",
+        made,
+        "--limit",
+        "56",
+        "--no-fps",
+        "--baselines",
+        "-o",
+        out,
+    ]
+    assert cli.main([str(a) for a in arguments]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"^shake heavy +8 ", printed, re.M)
+    report = json.loads((out / "report.json").read_text())
+    rows = ["blurry", "mild", "unsharp", "wiener-oracle", "richardson-lucy-oracle", "sharp"]
+    assert list(report["rows"]) == rows
+    assert report["rows"]["unsharp"]["baseline"].startswith("unsharp masking")
+    groups = {group["name"]: group for by in report["groups"].values() for group in by}
+    assert groups["gaussian moderate"]["pictures"] == 8
+    picked = [p for p in report["pictures"] if "gaussian-moderate" in p["name"]]
+    gains = [p["scores"]["wiener-oracle"]["psnr"] - p["scores"]["blurry"]["psnr"] for p in picked]
+    said = groups["gaussian moderate"]["rows"]["wiener-oracle"]
+    assert said["psnr"]["gain"] == pytest.approx(np.mean(gains))
+    assert said["worst_gain"] == pytest.approx(min(gains))
+    assert said["better"] == np.mean(np.array(gains) > 0)
+    # Whoever knows the kernel does better, and leaves sharp pictures as they are.
+    light = groups["gaussian moderate"]["rows"]
+    assert light["richardson-lucy-oracle"]["psnr"]["gain"] > light["unsharp"]["psnr"]["gain"]
+    assert groups["sharp none"]["rows"]["wiener-oracle"]["psnr"]["gain"] == 0
+    page = (out / "index.html").read_text()
+    assert "By kind of blur, noise and encoding" in page
+    assert "Richardson and Lucy" in page
+    assert "shake heavy" in page
+
+
+def test_without_a_grid_only_unsharp_masking_and_a_damaged_index_is_said(pairs, nano, tmp_path, capsys):
+    data = pairs()
+    arguments = ["eval", nano("mild.safetensors"), "--data", data, "--no-fps", "--baselines", "-o", tmp_path / "report"]
+    assert cli.main([str(a) for a in arguments]) == 0
+    rows = json.loads((tmp_path / "report" / "report.json").read_text())["rows"]
+    assert list(rows) == ["blurry", "mild", "unsharp", "sharp"]
+    (data / "grid.json").write_text("{")
+    assert cli.main([str(a) for a in [*arguments[:-1], tmp_path / "other"]]) == 2
+    assert "grid.json or kernels.npz is damaged" in capsys.readouterr().err
