@@ -22,6 +22,7 @@ from deblur_jax.blur.views import composite, mean_view, random_mask
 from deblur_jax.filters.grey import LUMA
 
 Range = tuple[float, float]
+Scalar = float | Float[Array, ""]
 
 _MOVING = ("line", "shake", "recorded", "layers")
 _OPTICAL = ("defocus", "aperture", "gaussian", "anisotropic", "turbulence")
@@ -96,14 +97,16 @@ def synthesise(
     pictures: Float[Array, "b H W 3"],
     *,
     recipe: Recipe,
+    reach: Scalar = 1.0,
     recorded: Float[Array, "m v 3"] | None = None,
     frames: Float[Array, "b n H W 3"] | None = None,
 ) -> Pairs:
     """Blurred pictures and their sharp partners, both seen by the same camera.
 
     `recorded` are windows of real camera motion of `recipe.views` each, needed if the recipe has a share of them. The
-    layers of a dynamic scene come from the next picture of the batch. `frames` are the pictures and their neighbours in
-    a clip, needed for the kind "frames": their mean in linear light is the blurred picture.
+    layers of a dynamic scene come from the next picture of the batch. With a `reach` below 1 the strengths of all blur
+    stop at that part of their ranges, for training that begins with what is easy. `frames` are the pictures and their
+    neighbours in a clip, needed for the kind "frames": their mean in linear light is the blurred picture.
     """
     _check_recorded(recipe, recorded)
     if recipe.has("frames") and frames is None:
@@ -118,12 +121,12 @@ def synthesise(
     light = srgb_to_linear(pictures)
     camera, encoding, after = _camera(camera_key, count, recipe)
     light = highlights(light, peak=encoding.peak)
-    blurred, unmoved = _moved_all(scene, light, kinds, recipe, recorded)
+    blurred, unmoved = _moved_all(scene, light, kinds, recipe, recorded, reach)
     if frames is not None and recipe.has("frames"):
         brightened = jax.vmap(functools.partial(highlights, peak=encoding.peak), 1, 1)(srgb_to_linear(frames))
         mean = brightened.mean(1)
         blurred = jnp.where((kinds == KINDS.index("frames"))[:, None, None, None], mean, blurred)
-    blurred = _through_optics(optics, blurred, kinds, recipe)
+    blurred = _through_optics(optics, blurred, kinds, recipe, reach)
     blurred, unmoved = (_inside(x, recipe.margin) for x in (blurred, unmoved))
     blur = encoded(capture(noise, blurred, camera), encoding)
     sharp = encoded(capture(noise, unmoved, dataclasses.replace(camera, gain=None, read=None)), encoding)
@@ -170,22 +173,27 @@ def _moved_all(
     kinds: Int32[Array, "b"],
     recipe: Recipe,
     recorded: Float[Array, "m v 3"] | None,
+    reach: Scalar = 1.0,
 ) -> tuple[Float[Array, "b h w 3"], Float[Array, "b h w 3"]]:
-    each = functools.partial(_moved, recipe=recipe, recorded=recorded)
+    each = functools.partial(_moved, recipe=recipe, recorded=recorded, reach=reach)
     return jax.vmap(each)(jax.random.split(key, len(light)), light, jnp.roll(light, -1, 0), kinds)
 
 
 def _through_optics(
-    key: PRNGKeyArray, light: Float[Array, "b h w 3"], kinds: Int32[Array, "b"], recipe: Recipe
+    key: PRNGKeyArray, light: Float[Array, "b h w 3"], kinds: Int32[Array, "b"], recipe: Recipe, reach: Scalar = 1.0
 ) -> Float[Array, "b h w 3"]:
     if not recipe.has(*_OPTICAL):
         return light
-    kernels = jax.vmap(functools.partial(_kernel, recipe=recipe))(jax.random.split(key, len(light)), kinds)
+    kernels = jax.vmap(functools.partial(_kernel, recipe=recipe, reach=reach))(jax.random.split(key, len(light)), kinds)
     return convolve_fft(light, kernels)
 
 
-def _uniform(key: PRNGKeyArray, span: Range, *shape: int) -> Array:
+def _uniform(key: PRNGKeyArray, span: tuple[Scalar, Scalar], *shape: int) -> Array:
     return jax.random.uniform(key, shape, minval=span[0], maxval=span[1])
+
+
+def _within(span: Range, reach: Scalar) -> tuple[float, Scalar]:
+    return span[0], span[0] + reach * (span[1] - span[0])
 
 
 def _moved(
@@ -196,6 +204,7 @@ def _moved(
     *,
     recipe: Recipe,
     recorded: Float[Array, "m v 3"] | None,
+    reach: Scalar,
 ) -> tuple[Float[Array, "h w 3"], Float[Array, "h w 3"]]:
     """One picture after all that moves in it and before it, and the same unmoved."""
     height, width = light.shape[:2]
@@ -203,7 +212,8 @@ def _moved(
     focal = _uniform(next(keys), recipe.focal)
     off = _uniform(next(keys), (-recipe.off_centre, recipe.off_centre), 2)
     centre = jnp.array([(width - 1) / 2, (height - 1) / 2]) + off
-    extent, inertia, roll = (_uniform(next(keys), span) for span in (recipe.extent, recipe.inertia, recipe.roll))
+    extent, roll = (_uniform(next(keys), _within(span, reach)) for span in (recipe.extent, recipe.roll))
+    inertia = _uniform(next(keys), recipe.inertia)
 
     def is_kind(*names: str) -> Array:
         return jnp.isin(kind, jnp.array([KINDS.index(name) for name in names]))
@@ -220,11 +230,11 @@ def _moved(
         steady = steady_rotations(extent=extent, angle=angle, focal=focal, views=recipe.views)
         rotations = jnp.where(is_kind("line"), steady, rotations)
     if recorded is not None and recipe.has("recorded"):
-        drawn = draw_recorded(next(keys), recorded, longest=recipe.extent[1], focal=focal)
+        drawn = draw_recorded(next(keys), recorded, longest=_within(recipe.extent, reach)[1], focal=focal)
         rotations = jnp.where(is_kind("recorded"), drawn, rotations)
     warp = None
     if recipe.has("turbulence"):
-        deviation = _uniform(next(keys), recipe.air_warp) * is_kind("turbulence")
+        deviation = _uniform(next(keys), _within(recipe.air_warp, reach)) * is_kind("turbulence")
         warp = turbulence_warp(next(keys), height=height, width=width, deviation=deviation)
     seen = functools.partial(mean_view, light, rotations, focal=focal, centre=centre, warp=warp)
     if not (recipe.has("layers")):
@@ -238,11 +248,11 @@ def _moved(
     return seen(layer=other, mask=mask, layer_rotations=own), composite(light, other, mask)
 
 
-def _kernel(key: PRNGKeyArray, kind: Int32[Array, ""], *, recipe: Recipe) -> Float[Array, "k k"]:
+def _kernel(key: PRNGKeyArray, kind: Int32[Array, ""], *, recipe: Recipe, reach: Scalar) -> Float[Array, "k k"]:
     size = recipe.kernel_size
     keys = jax.random.split(key, 8)
     radius, sigma, across, strength = (
-        _uniform(k, span)
+        _uniform(k, _within(span, reach))
         for k, span in zip(keys, (recipe.radius, recipe.sigma, recipe.sigma, recipe.air_strength), strict=False)
     )
     angle, spot = _uniform(keys[4], (0.0, jnp.pi)), _uniform(keys[5], (1.0, 2.0))

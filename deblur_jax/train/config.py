@@ -41,6 +41,7 @@ def base() -> Config:
             },
             "blur": {  # for pictures without a blurred partner: fields of blur.synthesis.Recipe that differ
                 "recipe": {},
+                "grow": 0,  # steps over which its strengths grow from a quarter of their ranges to all; 0: none
                 "poses": (),  # files of recorded camera motion, for the kind "recorded"
                 "pose_axes": "x y z",
             },
@@ -102,6 +103,8 @@ def complete(config: Config) -> Config:
     _compare(config, base(), "")
     if config.steps < 1 or config.batch < 1:
         raise UserError("config.steps and config.batch must be at least 1")
+    if config.blur.grow < 0:
+        raise UserError(f"config.blur.grow must be at least 0, not {config.blur.grow}")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
         raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
     if config.data.frames < 1 or config.data.frames % 2 == 0:

@@ -87,7 +87,8 @@ def train_step(
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        blur, sharp = pairs(key, batch, recipe=recipe, recorded=recorded, mesh=mesh)
+        grown = jnp.minimum(1.0, 0.25 + 0.75 * state.step / config.blur.grow) if config.blur.grow else 1.0
+        blur, sharp = pairs(key, batch, recipe=recipe, recorded=recorded, mesh=mesh, reach=grown)
         if parts == 1:
             grads, named = gradients(state.params, blur, sharp)
         else:
@@ -132,7 +133,13 @@ def operations(config: Config, side: int) -> float:
 
 
 def pairs(
-    key: jax.Array, batch: Batch, *, recipe: Recipe, recorded: jax.Array | None, mesh: Mesh
+    key: jax.Array,
+    batch: Batch,
+    *,
+    recipe: Recipe,
+    recorded: jax.Array | None,
+    mesh: Mesh,
+    reach: float | jax.Array = 1.0,
 ) -> tuple[jax.Array, jax.Array]:
     """Float pictures from the loader's bytes; those without a blurred partner are blurred here."""
 
@@ -148,7 +155,7 @@ def pairs(
         given = None if given is None else given[:, middle]
     if given is not None and "paired" not in batch:
         return shared(given), shared(sharp)
-    made = synthesise(key, sharp, recipe=recipe, recorded=recorded, frames=frames)
+    made = synthesise(key, sharp, recipe=recipe, recorded=recorded, frames=frames, reach=reach)
     if given is None:
         return shared(made.blur), shared(made.sharp)
     m = recipe.margin

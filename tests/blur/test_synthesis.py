@@ -151,6 +151,15 @@ def test_the_shares_are_kept():
     assert abs(same.mean() - expected) < 4.5 * np.sqrt(expected * (1 - expected) / len(same)) + 0.03  # weak noise
 
 
+def test_blur_reaches_as_far_as_it_is_told():
+    recipe = dataclasses.replace(PLAIN, shares=(("gaussian", 1.0),), sigma=(0.5, 4.0))
+    noise = jax.random.uniform(jax.random.key(3), (8, 40, 48, 3))
+    left = [np.asarray(synthesise(KEY, noise, recipe=recipe, reach=r).blur).std((1, 2, 3)) for r in (0.0, 0.3, 1.0)]
+    assert (left[0] > left[1]).all()
+    assert (left[1] > left[2]).all()
+    np.testing.assert_allclose(left[0], left[0][0], rtol=0.15)  # all of the least strength
+
+
 @pytest.mark.slow
 def test_both_are_seen_by_the_same_camera():
     """A flat picture has nothing to blur: each pair is one colour, noise aside, whatever exposure, balance, curve."""

@@ -1,0 +1,42 @@
+"""Large on a folder of sharp photographs; the blur is made inside the training step.
+
+    deblur train --config configs/photos_large.py --workdir runs/large --data PHOTOS
+
+It stops at SIGTERM with exit code 75, and the same command goes on from there, so a stay on an accelerator may be as
+short as ten minutes: `timeout -s TERM 580 deblur train ...`, as often as needed.
+
+Data: as photos_nano. With files of recorded camera motion (TUM-VI's, as data/photos/README.md says) add
+`--config.blur.poses="('ROOM1.txt',)"` and the kind "recorded" to `config.blur.recipe.shares`.
+Cost: not measured.
+Result: not measured yet.
+"""
+
+from deblur_jax.train.config import base
+
+
+def get_config():
+    config = base()
+    config.network = "large"
+    config.batch = 32
+    config.at_once = 8  # of the 32, for one accelerator's memory
+    config.steps = 200_000
+    config.crop = ((0, 192), (100_000, 256))
+    config.data.max_side = 1280
+    config.data.aside = 0.2
+    config.data.keep_gb = 2.0
+    config.optim.lr = 2e-4
+    # A sharp picture must come back unharmed, so more of them than the recipe has by itself.
+    config.blur.recipe = {
+        "shares": (
+            ("sharp", 0.1),
+            ("line", 0.05),
+            ("shake", 0.4),
+            ("layers", 0.15),
+            ("defocus", 0.1),
+            ("aperture", 0.05),
+            ("gaussian", 0.05),
+            ("anisotropic", 0.05),
+            ("turbulence", 0.05),
+        ),
+    }
+    return config
