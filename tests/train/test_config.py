@@ -24,8 +24,9 @@ def test_the_projects_configs(path):
         assert word in text
 
 
-def test_ablations_change_what_they_say():
-    path = Path(__file__).parents[2] / "configs" / "ablations" / "reds_small.py"
+@pytest.mark.parametrize("name", ["reds_small", "photos_nano"])
+def test_ablations_change_what_they_say(name):
+    path = Path(__file__).parents[2] / "configs" / "ablations" / f"{name}.py"
     baseline = config.load(path).to_dict()
     names = re.findall(r'^    "(\w+)": \{', path.read_text(), re.M)
     assert len(names) > 10

@@ -14,12 +14,12 @@ from deblur_jax.train import step as steps
 from tests.train.conftest import TINY
 
 
-def trained(config, count=3, *, batches=None):
+def trained(config, count=3, *, batches=None, recipe=None):
     """The state after some steps on random pairs."""
     mesh = meshes.make(**config.mesh)
     module = zoo.get(config.network).varied(**config.variant).training()
     state = steps.start(module, config, mesh)
-    step = steps.train_step(module, config, mesh, Recipe())
+    step = steps.train_step(module, config, mesh, recipe or Recipe())
     generator = np.random.default_rng(0)
     numbers = []
     for i in range(count):
@@ -103,6 +103,21 @@ def test_only_given_pairs_use_what_was_given():
     np.testing.assert_array_equal(blur[0], batch["blur"][0, 4:36, 4:36].astype(np.float32) / np.float32(255))
     assert jnp.abs(blur[1] - batch["blur"][1, 4:36, 4:36] / 255.0).max() > 0.1
     assert jnp.std(blur[1]) < jnp.std(sharp[1])
+
+
+def test_strengths_grow_with_the_steps(tiny):
+    """The same sharp pictures, blurred more from step to step until they are blurred as much as without growing."""
+    recipe = Recipe(shares=(("gaussian", 1.0),), margin=4, kernel_size=17, noisy=0.0, compressed=0.0)
+    sharp = np.random.default_rng(5).integers(0, 256, (8, 40, 40, 3), np.uint8)
+    losses = []
+    for grow in (8, 0):
+        config = tiny()
+        config.blur.grow, config.optim.lr = grow, 0.0
+        _, numbers = trained(config, 9, batches=lambda *_: {"sharp": sharp}, recipe=recipe)
+        losses.append([float(n["l1"]) for n in numbers])
+    growing, whole = losses
+    assert growing[0] < 0.9 * whole[0]
+    assert growing[-1] == pytest.approx(whole[-1], rel=1e-5)
 
 
 @pytest.mark.parametrize(
