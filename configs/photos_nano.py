@@ -39,19 +39,26 @@ def get_config():
     # moving air would take longer than the network.
     config.blur.recipe = {
         "shares": (
-            ("sharp", 0.1),
-            ("shake", 0.5),
-            ("line", 0.08),
+            ("sharp", 0.12),
+            ("shake", 0.44),
+            ("line", 0.12),
             ("defocus", 0.12),
             ("aperture", 0.05),
             ("gaussian", 0.1),
             ("anisotropic", 0.05),
         ),
-        "views": 16,
-        "gain": (0.0, 0.001),
-        "read": (0.0, 0.002),
-        "compressed": 0.3,
-        "jpeg_quality": (70.0, 98.0),
+        "light_too": True,
+        "extent": (2.0, 30.0),
+        "radius": (0.7, 7.0),
+        "sigma": (0.4, 4.0),
+        "views": 32,
+        "kernel_size": 33,
+        "gain": (0.0, 0.0025),
+        "read": (0.0, 0.0045),
+        "compressed": 0.25,
+        "jpeg_quality": (60.0, 96.0),
+        "other_gamma": 0.08,
+        "linear": 0.2,
     }
     config.loss.ssim = 0.05
     config.variant = {"branches": False}  # merged from the start: Muon has no need of the branches

@@ -24,7 +24,7 @@ def get_config():
     config.data.aside = 0.2
     config.data.keep_gb = 2.0
     config.optim.lr = 3e-4
-    # A sharp picture must come back unharmed, so more of them than the recipe has by itself.
+    # Sharp and nearly sharp pictures must come back unharmed, and linearly stored ones no worse.
     config.blur.recipe = {
         "shares": (
             ("sharp", 0.1),
@@ -37,5 +37,11 @@ def get_config():
             ("anisotropic", 0.05),
             ("turbulence", 0.05),
         ),
+        "light_too": True,
+        "extent": (2.0, 32.0),
+        "radius": (0.7, 8.0),
+        "sigma": (0.4, 4.0),
+        "kernel_size": 33,
+        "linear": 0.15,
     }
     return config

@@ -31,7 +31,11 @@ KINDS = ("sharp", *_MOVING, *_OPTICAL, "frames")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """What is drawn, and how often. Ranges are uniform; the other shares are of pictures, whatever their blur."""
+    """What is drawn, and how often. Ranges are uniform; the other shares are of pictures, whatever their blur.
+
+    With `light_too` the strength of all blur but the air's is drawn by its logarithm: as often from 2 to 4 pixels as
+    from 10 to 20. Light blur is what most pictures have, and what a network likes to overdo.
+    """
 
     shares: tuple[tuple[str, float], ...] = (
         ("sharp", 0.05),
@@ -44,6 +48,7 @@ class Recipe:
         ("anisotropic", 0.05),
         ("turbulence", 0.05),
     )
+    light_too: bool = False
     margin: int = 16  # cut off around the result, so that what moves in from outside is real
     views: int = 32
     kernel_size: int = 25
@@ -68,7 +73,8 @@ class Recipe:
     white_balance: Range = (0.8, 1.25)  # of red and of blue
     contrast: Range = (0.0, 0.5)
     other_gamma: float = 0.15  # stored by another curve than sRGB's
-    gamma: Range = (0.45, 2.2)  # of that, on top of sRGB; 2.2 is linear
+    gamma: Range = (0.45, 2.2)  # of that, on top of sRGB
+    linear: float = 0.0  # stored linearly, nearly: a gamma of 2.2
     grey: float = 0.05
     flat: float = 0.1  # of low contrast
     flat_range: Range = (0.3, 0.9)  # what is left of the contrast
@@ -77,6 +83,8 @@ class Recipe:
         unknown = [kind for kind, _ in self.shares if kind not in KINDS]
         if unknown or not self.shares or any(share < 0 for _, share in self.shares) or not self._total():
             raise ValueError(f"shares must be of {', '.join(KINDS)}, from 0, not all 0: {self.shares}")
+        if self.light_too and min(self.extent[0], self.radius[0], self.sigma[0]) <= 0:
+            raise ValueError("with light_too the ranges of extent, radius and sigma must begin above 0")
 
     def _total(self) -> float:
         return sum(share for _, share in self.shares)
@@ -196,6 +204,11 @@ def _within(span: Range, reach: Scalar) -> tuple[float, Scalar]:
     return span[0], span[0] + reach * (span[1] - span[0])
 
 
+def _strength(key: PRNGKeyArray, span: Range, reach: Scalar, recipe: Recipe) -> Array:
+    low, high = _within(span, reach)
+    return jnp.exp(_uniform(key, (jnp.log(low), jnp.log(high)))) if recipe.light_too else _uniform(key, (low, high))
+
+
 def _moved(
     key: PRNGKeyArray,
     light: Float[Array, "h w 3"],
@@ -212,7 +225,8 @@ def _moved(
     focal = _uniform(next(keys), recipe.focal)
     off = _uniform(next(keys), (-recipe.off_centre, recipe.off_centre), 2)
     centre = jnp.array([(width - 1) / 2, (height - 1) / 2]) + off
-    extent, roll = (_uniform(next(keys), _within(span, reach)) for span in (recipe.extent, recipe.roll))
+    extent = _strength(next(keys), recipe.extent, reach, recipe)
+    roll = _uniform(next(keys), _within(recipe.roll, reach))
     inertia = _uniform(next(keys), recipe.inertia)
 
     def is_kind(*names: str) -> Array:
@@ -251,10 +265,11 @@ def _moved(
 def _kernel(key: PRNGKeyArray, kind: Int32[Array, ""], *, recipe: Recipe, reach: Scalar) -> Float[Array, "k k"]:
     size = recipe.kernel_size
     keys = jax.random.split(key, 8)
-    radius, sigma, across, strength = (
-        _uniform(k, _within(span, reach))
-        for k, span in zip(keys, (recipe.radius, recipe.sigma, recipe.sigma, recipe.air_strength), strict=False)
+    radius, sigma, across = (
+        _strength(k, span, reach, recipe)
+        for k, span in zip(keys, (recipe.radius, recipe.sigma, recipe.sigma), strict=False)
     )
+    strength = _uniform(keys[3], _within(recipe.air_strength, reach))
     angle, spot = _uniform(keys[4], (0.0, jnp.pi)), _uniform(keys[5], (1.0, 2.0))
     kernel = jnp.zeros((size, size)).at[size // 2, size // 2].set(1.0)
     made = {
@@ -303,14 +318,17 @@ def _camera(key: PRNGKeyArray, count: int, recipe: Recipe) -> tuple[Camera, Enco
     )
     kept = some(recipe.flat, recipe.flat_range, 1.0)
     low = (1.0 - kept) * _uniform(next(keys), (0.0, 1.0), count)
+    peak, gamma = some(recipe.saturated, recipe.peak, 1.0), some(recipe.other_gamma, recipe.gamma, 1.0)
     encoding = Encoding(
-        peak=some(recipe.saturated, recipe.peak, 1.0),
-        gamma=some(recipe.other_gamma, recipe.gamma, 1.0),
+        peak=peak,
+        gamma=gamma,
         grey=jax.random.bernoulli(next(keys), recipe.grey, (count,)).astype(jnp.float32),
         low=low,
         high=low + kept,
     )
-    return camera, encoding, some(recipe.compressed, recipe.jpeg_quality, 101.0)
+    quality = some(recipe.compressed, recipe.jpeg_quality, 101.0)
+    is_linear = jax.random.bernoulli(next(keys), recipe.linear, (count,))
+    return camera, encoding._replace(gamma=jnp.where(is_linear, 2.2, gamma)), quality
 
 
 def encoded(x: Float[Array, "b h w 3"], encoding: Encoding) -> Float[Array, "b h w 3"]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import blur
-from deblur_jax.blur.synthesis import KINDS, Recipe, synthesise
+from deblur_jax.blur.synthesis import KINDS, Recipe, blurred_light, synthesise
 
 OF_PICTURES = [kind for kind in KINDS if kind != "frames"]  # that one is made of clips: tests/train/test_step.py
 # A camera that changes nothing, small pictures, few views.
@@ -158,6 +158,35 @@ def test_blur_reaches_as_far_as_it_is_told():
     assert (left[0] > left[1]).all()
     assert (left[1] > left[2]).all()
     np.testing.assert_allclose(left[0], left[0][0], rtol=0.15)  # all of the least strength
+
+
+def test_light_blur_is_drawn_as_often_as_heavy_by_its_logarithm():
+    """Of a point of light: half of all Gaussians lie below the geometric mean of their range."""
+    point = jnp.zeros((256, 24, 24, 3)).at[:, 12, 12].set(1.0)
+    spreads = {}
+    for light_too in (False, True):
+        recipe = dataclasses.replace(
+            PLAIN, shares=(("gaussian", 1.0),), sigma=(0.5, 2.0), kernel_size=17, light_too=light_too
+        )
+        seen = blurred_light(KEY, point, kind="gaussian", recipe=recipe)[0]
+        spreads[light_too] = np.asarray(seen[:, 8, 8, 0])  # the peak falls with the strength
+    middle = {sigma: float(blur.gaussian_kernel(sigma, size=17)[8, 8]) for sigma in (1.0, 1.25)}
+    for light_too, sigma in ((False, 1.25), (True, 1.0)):
+        assert abs(np.mean(spreads[light_too] > middle[sigma]) - 0.5) < 0.11
+    with pytest.raises(ValueError, match="must begin above 0"):
+        dataclasses.replace(PLAIN, light_too=True, sigma=(0.0, 1.0))
+
+
+def test_some_are_stored_linearly():
+    recipe = dataclasses.replace(
+        PLAIN, shares=(("sharp", 1.0),), linear=0.5, saturated=0.0, other_gamma=0.0, flat=0.0, grey=0.0,
+        exposure=(1.0, 1.0), white_balance=(1.0, 1.0), contrast=(0.0, 0.0)
+    )  # fmt: skip
+    grey = jnp.full((64, 12, 12, 3), 0.5)
+    sharp = np.asarray(synthesise(KEY, grey, recipe=recipe).sharp)[:, 0, 0, 0]
+    linear = np.abs(sharp - 0.5**2.2) < 0.01
+    assert (linear | (np.abs(sharp - 0.5) < 0.01)).all()
+    assert 0.3 < linear.mean() < 0.7
 
 
 @pytest.mark.slow
