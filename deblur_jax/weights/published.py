@@ -112,6 +112,6 @@ def _installed(file: Path, about: Published, name: str, overwrite: bool) -> Path
         )
     from deblur_jax.weights import importing  # pyright: ignore[reportAttributeAccessIssue]
 
-    found = importing.read(file)
+    found = importing.read(file).checked()
     card = {"summary": about.summary, "licence": about.licence, "package": f"{about.package} {about.version}"}
     return library.keep(replace(found, card={**card, **found.card}), name, overwrite=overwrite)

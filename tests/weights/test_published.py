@@ -54,9 +54,9 @@ def stand_ins(nano, tmp_path, monkeypatch):
     monkeypatch.setattr(published, "PUBLISHED", {"theirs": about})
     importing, found = types.ModuleType("deblur_jax.weights.importing"), weights.load(nano())
 
-    def read(path: Path) -> weights.Weights:
+    def read(path: Path) -> types.SimpleNamespace:
         assert path.read_bytes() == PACKAGE
-        return found
+        return types.SimpleNamespace(checked=lambda: found)
 
     importing.read = read
     monkeypatch.setitem(sys.modules, importing.__name__, importing)
