@@ -1,6 +1,7 @@
 """What all tests need. The devices must be forced before JAX starts."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Compiling is most of the time, and a third of that is optimising. (`make test-all` optimises the slow ones; the last
@@ -14,6 +15,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.par
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # Where TensorFlow is installed beside, stores would be asked through it, and it knows but the real ones.
 os.environ["EPATH_USE_TF"] = "false"
+# Weights that somebody keeps on this machine are no business of the tests.
+os.environ["XDG_DATA_HOME"] = str(Path(tempfile.gettempdir(), f"deblur-tests-{os.getpid()}"))
 
 import jax
 import jax.numpy as jnp

@@ -8,29 +8,30 @@ import subprocess
 import sys
 from pathlib import Path
 
-from deblur_jax.bench.runners import ENGINES, Given
+from deblur_jax.bench.runners import Given
 
 # A process counts as its own what its parent had when it was started: so a small one starts it, not the benchmark.
 _BETWEEN = "import subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
 
 
-def most_memory(engine: str, given: Given, folder: Path) -> int | None:
+def most_memory(engine: str, given: Given, folder: Path, *, table: str = "deblur_jax.bench.runners") -> int | None:
     """Bytes that loading, compiling and running twice take at most, beyond what importing the engine took.
 
-    On a GPU those of the device, where the engine counts them.
+    On a GPU those of the device, where the engine counts them. `table` is the module whose ENGINES has the engine.
     """
     file = folder / "given.pickle"
     file.write_bytes(pickle.dumps(given))
-    command = [sys.executable, "-m", "deblur_jax.bench.alone", engine, str(file)]
+    command = [sys.executable, "-m", "deblur_jax.bench.alone", table, engine, str(file)]
     done = subprocess.run([sys.executable, "-c", _BETWEEN, *command], capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
-def _measure(engine: str, given: Given) -> int | None:
-    for module in (ENGINES[engine].package, *ENGINES[engine].imports):
+def _measure(table: str, engine: str, given: Given) -> int | None:
+    found = importlib.import_module(table).ENGINES[engine]
+    for module in (found.package, *found.imports):
         importlib.import_module(module)
     before = _highest()
-    ready = ENGINES[engine].make(given)
+    ready = found.make(given)
     for _ in range(2):
         ready.resident()
     if given.device == "cpu":
@@ -51,4 +52,4 @@ def _highest() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(sys.argv[1], pickle.loads(Path(sys.argv[2]).read_bytes()))))
+    print(json.dumps(_measure(sys.argv[1], sys.argv[2], pickle.loads(Path(sys.argv[3]).read_bytes()))))

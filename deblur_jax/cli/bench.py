@@ -38,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--side", type=int, help="of the crops, in pixels (256; on a CPU 128)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
     kind.add_argument("--record", action="store_true", help="keep it in export/benchmarks/; not of a CPU")
+    kind = kinds.add_parser("original", help="a network against the published graph it was written after")
+    kind.add_argument("package", type=Path, metavar="DIR", help="with a TensorFlow.js graph model: an unpacked package")
+    kind.add_argument("-m", "--model", default="maxim-gopro", help="the same of ours (maxim-gopro)")
+    kind.add_argument("--sizes", nargs="+", default=["256x256", "512x512"], metavar="WxH", help="(256x256 512x512)")
+    kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
+    kind.add_argument("--no-memory", action="store_true", help="do not measure memory, which starts each once more")
     bench_engines.add_arguments(kinds)
 
 
@@ -49,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         if given is not None and given < (2 if name == "rounds" else 1):
             raise UserError(f"--{name} must be larger, not {given}")
     kinds = {"synthesis": _synthesis, "pipeline": _pipeline, "restore": _restore, "video": _video, "train": _train}
-    kinds |= {"engines": bench_engines.run, "compare": bench_engines.compare}
+    kinds |= {"original": _original, "engines": bench_engines.run, "compare": bench_engines.compare}
     return kinds[options.kind](options)
 
 
@@ -163,6 +169,29 @@ def _video(options: argparse.Namespace) -> int:
     lengths = (options.frames, 4 * options.frames)
     for length, most in video.memory(options.model, lengths=lengths, height=height, width=width).items():
         print(f"  {length:5} frames {most / 1e6:8.0f} MB", flush=True)
+    return 0
+
+
+def _original(options: argparse.Namespace) -> int:
+    # Its many lines of greeting are nobody's concern here.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from deblur_jax.bench import machine, original
+
+    sizes = [size_of(text, "--sizes") for text in options.sizes]
+    rows = original.compare(
+        options.model, options.package, sizes=sizes, rounds=options.rounds, memory=not options.no_memory
+    )
+    print(f"{options.model}, {machine.device()}, {machine.threads()} threads, float32, median and quartiles")
+    print(f"{'':11} {'':16} {'one picture':34} {'ratio':>6} {'memory':>9} {'ready after':>12} {'difference':>11}")
+    for found in rows:
+        for row in found:
+            memory = "-" if row.memory is None else f"{row.memory / 1e6:.0f} MB"
+            ratio = row.timing.median / found[0].timing.median
+            print(
+                f"{row.size:11} {row.engine:16} {row.timing!s:34} {ratio:6.2f} {memory:>9} {row.ready:10.1f} s "
+                f"{row.difference:11.1e}",
+                flush=True,
+            )
     return 0
 
 

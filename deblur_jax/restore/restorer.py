@@ -40,9 +40,9 @@ DENOISERS = {"bilateral": _bilateral}
 class Restorer:
     """`Restorer("nano").restore(picture)`: a network ready to run.
 
-    `model` is what `--model` takes: a network whose weights come with the package, a weights file, a training workdir,
-    or an exported network, which runs as it was exported. `memory` (bytes) bounds what the network may take at once;
-    larger pictures go through it in tiles that give what the whole would have given.
+    `model` is what `--model` takes: the name of weights that come with the package or are the user's own, a weights
+    file, a training workdir, or an exported network, which runs as it was exported. `memory` (bytes) bounds what the
+    network may take at once; larger pictures go through it in tiles that give what the whole would have given.
     """
 
     def __init__(

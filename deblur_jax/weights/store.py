@@ -18,7 +18,7 @@ from deblur_jax.files import is_address, store, write_whole
 from deblur_jax.models import zoo
 from deblur_jax.weights import artifact
 from deblur_jax.weights.artifact import Artifact
-from deblur_jax.weights.tensors import read_file
+from deblur_jax.weights.tensors import read_about, read_file
 
 _FORMAT = "deblur_jax 1"
 BUNDLED = Path(__file__).parent / "bundled"  # NAME.safetensors, and NAME.md: its model card
@@ -102,7 +102,9 @@ def find(model: str) -> Weights | Artifact:
 
 
 def resolve(model: str) -> Weights:
-    """What `--model` names: a weights file, a training workdir, or a network whose weights come with the package."""
+    """What `--model` names: a weights file, a training workdir, or weights of the package or the user's, by name."""
+    from deblur_jax.weights import library, published  # which are built on this
+
     if is_address(model):
         return _fetched(model)
     path = Path(model)
@@ -115,12 +117,28 @@ def resolve(model: str) -> Weights:
             return load(path / name)
     if model in bundled():
         return load(BUNDLED / f"{model}.safetensors")
+    if model in library.names():
+        return library.load(model)
+    there = f"there are {', '.join([*bundled(), *library.names()])}"
+    if hint := published.hint(model):
+        raise UserError(f"{model}: its weights do not come with the package ({there}); {hint}")
     if model in zoo.NETWORKS:
-        there = ", ".join(bundled()) or "none"
         raise UserError(f"{model}: its weights do not come with the package ({there}); name a file or a workdir")
     if path.is_dir():
         raise UserError(f"{path}: holds neither {' nor '.join(_IN_A_WORKDIR)}; is it a training workdir?")
-    raise UserError(f"{model}: no such weights file or training workdir")
+    raise UserError(f"{model}: no such weights file or training workdir, and no weights by that name ({there})")
+
+
+def read_card(path: str | Path) -> tuple[str, dict[str, Any]]:
+    """The network's name and the card alone, without reading or checking the parameters."""
+    about = read_about(path)
+    try:
+        card = json.loads(about["card"])
+        if about["format"] != _FORMAT or not isinstance(card, dict):
+            raise ValueError
+        return about["network"], card
+    except (KeyError, ValueError):
+        raise UserError(f"{path}: not a set of weights that deblur_jax wrote, or damaged") from None
 
 
 def _fetched(address: str) -> Weights:
