@@ -179,10 +179,10 @@ def write(
 
 
 def _recipe(kind: str, strength: str) -> Recipe:
-    """Nothing but the blur: the camera comes afterwards."""
+    """Nothing but the blur: the camera comes afterwards. It does not roll, so that one kernel holds all over."""
     field, ranges = STRENGTHS[kind]
     fields: dict[str, Any] = {field: ranges[strength]} if field else {}
-    return Recipe(shares=((kind, 1.0),), margin=24, views=128, kernel_size=33, **fields)
+    return Recipe(shares=((kind, 1.0),), roll=(0.0, 0.0), margin=24, views=128, kernel_size=33, **fields)
 
 
 def _photograph(path: Path) -> np.ndarray:

@@ -28,7 +28,7 @@ def photos(tmp_path_factory):
 
 
 def write(photos, out, *arguments):
-    few = ["--aside", "0.99", "--side", "64", "--kinds", "sharp,shake,gaussian"]
+    few = ["--aside", "0.99", "--side", "64", "--kinds", "sharp,gaussian"]
     return cli.main(["data", "grid", "--data", str(photos), "--out", str(out), *few, *arguments])
 
 
@@ -41,17 +41,17 @@ def made(photos, tmp_path_factory):
 
 def test_every_kind_strength_noise_and_encoding_is_there(made):
     found = grid.read(made)
-    assert len(found.pairs) == 7 * 32
+    assert len(found.pairs) == 4 * 32
     ways = Counter(tuple(about.values()) for about in found.pairs.values())
-    assert len(ways) == 7 * 8
+    assert len(ways) == 4 * 8
     assert set(ways.values()) == {4}
     listed = [example.name for example in trees.pairs(made)["train"]]
     assert sorted(listed) == sorted(found.pairs)
     groups = {by: {name: len(several) for name, several in found.groups[by].items()} for by in found.groups}
-    strong = [f"{kind} {strength}" for kind in ("shake", "gaussian") for strength in ("light", "moderate", "heavy")]
-    assert groups["blur"] == dict.fromkeys(["sharp none", *strong], 32)
-    assert groups["noise"] == {"low": 96, "high": 96}
-    assert groups["encoding"] == dict.fromkeys(("srgb", "linear", "grey", "jpeg"), 48)
+    strengths = [f"gaussian {strength}" for strength in ("light", "moderate", "heavy")]
+    assert groups["blur"] == dict.fromkeys(["sharp none", *strengths], 32)
+    assert groups["noise"] == {"low": 48, "high": 48}
+    assert groups["encoding"] == dict.fromkeys(("srgb", "linear", "grey", "jpeg"), 24)
     about = json.loads((made / "grid.json").read_text())
     assert set(about["photographs"].values()) == {hashlib.sha256(p.read_bytes()).hexdigest() for p in samples.PICTURES}
 
@@ -60,16 +60,28 @@ def pair(made, name):
     return [cv2.imread(str(made / role / f"{name}.png"))[:, :, ::-1] / np.float32(255) for role in ("blur", "sharp")]
 
 
-def test_the_kernel_is_what_blurred_the_picture(made):
+def kernels_hold(made, *kinds):
     found = grid.read(made)
-    for kind in ("shake-moderate", "gaussian-moderate", "sharp-none"):
-        name = next(name for name in found.pairs if f"{kind}-" in name and name.endswith("low-srgb"))
+    for kind in kinds:
+        names = [name for name in found.pairs if f"{kind}-" in name and name.endswith("low-srgb")]
+        # That with most to see: in the dark noise is more than blur.
+        name = max(names, key=lambda name: np.abs(np.subtract(*pair(made, name))).mean())
         blur, sharp = pair(made, name)
         predicted = linear_to_srgb(convolve(srgb_to_linear(sharp)[None], found.kernels[name][None])[0])
-        middle = np.s_[24:-24, 24:-24]  # what moved in from outside is in the blurred one alone
+        middle = np.s_[20:-20, 20:-20]  # what moved in from outside is in the blurred one alone
         error = np.abs(np.asarray(predicted) - blur)[middle].mean()
         assert error < 0.01
         assert error < 0.5 * np.abs(sharp - blur)[middle].mean() or kind == "sharp-none"
+
+
+def test_the_kernel_is_what_blurred_the_picture(made):
+    kernels_hold(made, "gaussian-moderate", "sharp-none")
+
+
+@pytest.mark.slow
+def test_so_it_is_with_shakes(photos, tmp_path):
+    assert write(photos, tmp_path / "grid", "--kinds", "shake", "--side", "96") == 0
+    kernels_hold(tmp_path / "grid", "shake-light", "shake-moderate", "shake-heavy")
 
 
 def test_encodings_are_what_they_say(made):
@@ -141,8 +153,6 @@ def test_the_report_has_the_groups_and_the_baselines(made, nano, tmp_path, capsy
         nano("mild.safetensors"),
         "--data",
         made,
-        "--limit",
-        "56",
         "--no-fps",
         "--baselines",
         "-o",
@@ -150,13 +160,13 @@ def test_the_report_has_the_groups_and_the_baselines(made, nano, tmp_path, capsy
     ]
     assert cli.main([str(a) for a in arguments]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"^shake heavy +8 ", printed, re.M)
+    assert re.search(r"^gaussian heavy +32 ", printed, re.M)
     report = json.loads((out / "report.json").read_text())
     rows = ["blurry", "mild", "unsharp", "wiener-oracle", "richardson-lucy-oracle", "sharp"]
     assert list(report["rows"]) == rows
     assert report["rows"]["unsharp"]["baseline"].startswith("unsharp masking")
     groups = {group["name"]: group for by in report["groups"].values() for group in by}
-    assert groups["gaussian moderate"]["pictures"] == 8
+    assert groups["gaussian moderate"]["pictures"] == 32
     picked = [p for p in report["pictures"] if "gaussian-moderate" in p["name"]]
     gains = [p["scores"]["wiener-oracle"]["psnr"] - p["scores"]["blurry"]["psnr"] for p in picked]
     said = groups["gaussian moderate"]["rows"]["wiener-oracle"]
@@ -170,7 +180,7 @@ def test_the_report_has_the_groups_and_the_baselines(made, nano, tmp_path, capsy
     page = (out / "index.html").read_text()
     assert "By kind of blur, noise and encoding" in page
     assert "Richardson and Lucy" in page
-    assert "shake heavy" in page
+    assert "gaussian heavy" in page
 
 
 def test_without_a_grid_only_unsharp_masking_and_a_damaged_index_is_said(pairs, nano, tmp_path, capsys):
