@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pack.add_argument("model", help="a weights file or a training workdir")
     pack.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="a .safetensors file")
     pack.add_argument("--card", type=Path, metavar="FILE", help="JSON that is added to the card: data, scores, licence")
+    pack.add_argument("--report", type=Path, metavar="FILE", help="a report.json of deblur eval: its scores of MODEL")
     pack.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
 
 
@@ -118,14 +119,22 @@ def _pack(options: argparse.Namespace) -> int:
     from deblur_jax.weights.store import pack
 
     path = check_output(options.output, overwrite=options.overwrite, suffixes=(".safetensors",))
-    card = {}
-    if options.card:
+    said: dict[Path, Any] = {}
+    for file in filter(None, (options.card, options.report)):
         try:
-            card = json.loads(read_bytes(options.card))
+            said[file] = json.loads(read_bytes(file))
         except ValueError as error:
-            raise UserError(f"{options.card}: not JSON: {error}") from None
-        if not isinstance(card, dict):
-            raise UserError(f"{options.card}: must hold an object")
+            raise UserError(f"{file}: not JSON: {error}") from None
+        if not isinstance(said[file], dict):
+            raise UserError(f"{file}: must hold an object")
+    card = said.get(options.card, {})
+    if options.report:
+        from deblur_jax.evaluate.summary import for_card
+
+        try:
+            card["evaluation"] = for_card(said[options.report], options.model)
+        except UserError as error:
+            raise UserError(f"{options.report}: {error}") from None
     pack(options.model, path, card=card)
     print(path)
     return 0

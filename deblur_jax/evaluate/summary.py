@@ -5,15 +5,17 @@ import dataclasses
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deblur_jax import __version__
+from deblur_jax.errors import UserError
 from deblur_jax.evaluate import scores
 from deblur_jax.evaluate.run import BLURRY, SHARP, Evaluation
 
-__all__ = ["STRENGTHS", "Speed", "groups_table", "pictures_csv", "summarise", "table", "videos_csv"]
+__all__ = ["STRENGTHS", "Speed", "for_card", "groups_table", "pictures_csv", "summarise", "table", "videos_csv"]
 
 STRENGTHS = ("light", "medium", "heavy")
 
@@ -129,6 +131,32 @@ def _of_groups(found: Evaluation, groups: Mapping[str, Sequence[str]]) -> list[d
                 rows[row] |= {"better": float(np.mean(gains > 0)), "worst_gain": _finite(float(np.nanmin(gains)))}
         result.append({"name": name, "pictures": len(which), "rows": rows})
     return result
+
+
+def for_card(report: Mapping[str, Any], model: str) -> dict[str, Any]:
+    """What the card of these weights says of an evaluation: `report` is a report.json, `model` how it named them."""
+    try:
+        label = next(label for label, row in report["rows"].items() if row.get("weights") == model)
+        data, pictures, version = (report[key] for key in ("data", "pictures_scored", "version"))
+        groups = {
+            by: {
+                group["name"]: {
+                    "pictures": group["pictures"],
+                    "blurry": group["rows"][BLURRY]["psnr"]["mean"],
+                    "gain": group["rows"][label]["psnr"]["gain"],
+                    "interval": group["rows"][label]["psnr"]["gain_interval"],
+                    "better": group["rows"][label].get("better"),
+                    "worst_gain": group["rows"][label].get("worst_gain"),
+                }
+                for group in several
+            }
+            for by, several in report["groups"].items()
+        }
+    except StopIteration:
+        raise UserError(f"the report has no row of {model}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise UserError("not a report.json of deblur eval, or one of another version") from None
+    return {"data": Path(data).name, "pictures": pictures, "version": version, "score": "psnr", "groups": groups}
 
 
 def _of_sequences(found: Evaluation) -> dict[str, Any]:

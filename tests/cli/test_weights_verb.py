@@ -87,3 +87,32 @@ def test_mistakes_are_one_line(said, tmp_path, monkeypatch, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_the_scores_of_a_report_go_into_the_card(nano, tmp_path, capsys):
+    model = nano("mild.safetensors")
+    groups = {"blur": [{"name": "shake moderate", "pictures": 2, "rows": {}}]}
+    groups["blur"][0]["rows"] = {
+        "blurry": {"psnr": {"mean": 22.0}},
+        "a": {"psnr": {"gain": 0.5, "gain_interval": [0.4, 0.6]}, "better": 1.0, "worst_gain": 0.4},
+    }
+    rows = {"blurry": {}, "a": {"network": "nano", "weights": str(model)}}
+    report = {"rows": rows, "data": "/somewhere/grid", "pictures_scored": 2, "version": "0", "groups": groups}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    pack = ["weights", "pack", str(model), "-o", str(tmp_path / "packed.safetensors"), "--report"]
+    assert main([*pack, str(tmp_path / "report.json")]) == 0
+    said = store.load(tmp_path / "packed.safetensors").card["evaluation"]
+    assert said["data"] == "grid"
+    shake = said["groups"]["blur"]["shake moderate"]
+    assert shake == {
+        "pictures": 2,
+        "blurry": 22.0,
+        "gain": 0.5,
+        "interval": [0.4, 0.6],
+        "better": 1.0,
+        "worst_gain": 0.4,
+    }
+    for broken, words in (({**report, "rows": {}}, "the report has no row of"), ({"rows": rows}, "not a report.json")):
+        (tmp_path / "broken.json").write_text(json.dumps(broken))
+        assert main([*pack, str(tmp_path / "broken.json"), "--overwrite"]) == 2
+        assert words in capsys.readouterr().err
