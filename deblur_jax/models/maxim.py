@@ -8,13 +8,16 @@ resolutions through gates that the deepest features open.
 """
 
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from deblur_jax.errors import UserError
@@ -127,7 +130,7 @@ class Maxim(nn.Module):
         skips = self._skips(name, x, encoded)
         decoded, attended, estimates = {}, {}, {}
         for level in reversed(range(c.depth)):
-            x = self._up(c.width(level), f"{name}_decoder{level}_up", x)
+            x = Up(c.width(level), dtype=self.dtype, name=f"{name}_decoder{level}_up")(x)
             x = jnp.concatenate([x, self._gathered(f"{name}_signal{level}", level, skips)], -1)
             decoded[level] = x = self._block(f"{name}_decoder{level}", level)(x)
             if level < c.scales and stage < c.stages - 1:
@@ -143,8 +146,8 @@ class Maxim(nn.Module):
         skips = {}
         for level in reversed(range(self.config.depth)):
             signal = self._gathered(f"{name}_skip{level}", level, encoded)
-            deepest = self._up(self.config.width(level), f"{name}_gate{level}_up", deepest)
-            skips[level], deepest = self._gate(f"{name}_gate{level}", level)(signal, deepest)
+            up = Up(self.config.width(level), dtype=self.dtype, name=f"{name}_gate{level}_up")
+            skips[level], deepest = self._gate(f"{name}_gate{level}", level)(signal, up(deepest))
         return skips
 
     def _gathered(self, name: str, level: int, features: _Levels) -> _Features:
@@ -156,17 +159,13 @@ class Maxim(nn.Module):
 
     def _resized(self, width: int, name: str, down: int, x: _Features) -> _Features:
         """So many levels down, or up. The 1x1 convolution, which commutes with resizing, comes where it costs less."""
-        conv = layers.Conv(width, size=1, dtype=self.dtype, name=name)
         if down > 0:
-            return conv(layers.shrink(x, 2**down))
-        return layers.enlarge(conv(x), 2**-down) if down < 0 else conv(x)
+            x = layers.shrink(x, 2**down)
+        x = _dense(width, name, x, self.dtype)
+        return layers.enlarge(x, 2**-down) if down < 0 else x
 
     def _conv(self, features: int, name: str, x: Array, *, gain: float = 1.0) -> _Features:
         return layers.Conv(features, gain=gain, dtype=self.dtype, name=name)(x)
-
-    def _up(self, features: int, name: str, x: _Features) -> _Features:
-        """A transposed 2x2 convolution with stride 2: every pixel becomes a block."""
-        return layers.depth_to_space(layers.Conv(4 * features, size=1, dtype=self.dtype, name=name)(x), 2)
 
     def _gate(self, name: str, level: int) -> "CrossGating":
         kind = nn.remat(CrossGating) if self.remat else CrossGating
@@ -192,7 +191,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x: _Features, seen: _Features | None = None) -> _Features:
-        entered = layers.Conv(self.features, size=1, dtype=self.dtype, name="in")(x)
+        entered = _dense(self.features, "in", x, self.dtype)
 
         def group(_: nn.Module, g: int, x: Array) -> Array:
             x = MultiAxisMlp(self.window, dtype=self.dtype, name=f"mlp{g}")(x)
@@ -274,10 +273,11 @@ class ChannelBlock(nn.Module):
     @nn.compact
     def __call__(self, x: _Features) -> _Features:
         features, y = x.shape[-1], _norm("norm", x, self.dtype)
-        size = 3 if self.mixer == "convolutions" else 1
-        y = layers.Conv(features, size=size, dtype=self.dtype, name="conv1")(y)
-        y = nn.leaky_relu(y, 0.2) if self.mixer == "convolutions" else nn.gelu(y)
-        y = layers.Conv(features, size=size, dtype=self.dtype, name="conv2")(y)
+        if self.mixer == "convolutions":
+            y = nn.leaky_relu(layers.Conv(features, dtype=self.dtype, name="conv1")(y), 0.2)
+            y = layers.Conv(features, dtype=self.dtype, name="conv2")(y)
+        else:
+            y = _dense(features, "dense2", nn.gelu(_dense(features, "dense1", y, self.dtype)), self.dtype)
         weights = nn.relu(_dense(features // self.reduction, "squeeze", y.mean((1, 2), keepdims=True), self.dtype))
         return x + y * nn.sigmoid(_dense(features, "excite", weights, self.dtype))
 
@@ -321,6 +321,21 @@ class SpatialGate(nn.Module):
         return _dense(features, "project", jnp.concatenate([grid, block], -1), self.dtype)
 
 
+class Up(nn.Module):
+    """A transposed 2x2 convolution with stride 2: every pixel becomes a block."""
+
+    features: int
+    dtype: layers.Dtype
+
+    @nn.compact
+    def __call__(self, x: _Features) -> Float[Array, "b H W d"]:
+        shape = (x.shape[-1], 4 * self.features)  # the outputs' order: row, column, channel
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        x, kernel, bias = (v.astype(self.dtype) for v in (x, kernel, bias))
+        return layers.depth_to_space(jnp.einsum("bhwc,cd->bhwd", x, kernel), 2) + bias
+
+
 class SupervisedAttention(nn.Module):
     """Restores the picture, and lets the features pass where the restored picture says so (after MPRNet)."""
 
@@ -340,8 +355,8 @@ def _norm(name: str, x: _Features, dtype: layers.Dtype) -> _Features:
 
 
 def _dense(features: int, name: str, x: Array, dtype: layers.Dtype) -> Array:
-    """Of each pixel's channels."""
-    return layers.Conv(features, size=1, dtype=dtype, name=name)(x)
+    """Of each pixel's channels: also what the authors write as a 1x1 convolution."""
+    return nn.Dense(features, dtype=dtype, name=name)(x)
 
 
 def _nearest(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b _h _w c"]:
@@ -349,3 +364,170 @@ def _nearest(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b _h _w c
     for axis in (1, 2):
         x = jax.lax.slice_in_dim(x, factor // 2, x.shape[axis], stride=factor, axis=axis)
     return x
+
+
+# --- What the authors call the parameters -----------------------------------------------------------------
+
+_GATE = {
+    **{f"{x}_in": f"Conv_{n}" for n, x in enumerate("xy")},
+    **{f"{x}_norm": f"LayerNorm_{x}" for x in "xy"},
+    **{f"{x}_expand": f"in_project_{x}" for x in "xy"},
+    **{f"{x}_project": f"out_project_{x}" for x in "xy"},
+    **{
+        f"{x}_gate/{ours}": f"SplitHeadMultiAxisGating_{x}/{theirs}"
+        for x in "xy"
+        for ours, theirs in {
+            "norm": "LayerNorm_in",
+            "expand": "in_project",
+            "grid": "Dense_0",
+            "block": "Dense_1",
+            "project": "out_project",
+        }.items()
+    },
+}
+_MLP = {
+    "norm": "LayerNorm_in",
+    "expand": "in_project",
+    "project": "out_project",
+    **{
+        f"{axis.lower()}/{ours}": f"{axis}GmlpLayer/{theirs}"
+        for axis in ("Grid", "Block")
+        for ours, theirs in {
+            "norm": "LayerNorm",
+            "expand": "in_project",
+            "gate_norm": f"{axis}GatingUnit/intermediate_layernorm",
+            "mix": f"{axis}GatingUnit/Dense_0",
+            "project": "out_project",
+        }.items()
+    },
+}
+_ATTENTION = {"norm": "LayerNorm", "squeeze": "channel_attention/Conv_0", "excite": "channel_attention/Conv_1"}
+_CONVOLUTIONS = {**_ATTENTION, "conv1": "conv1", "conv2": "conv2"}
+_PIXEL_MLP = {**_ATTENTION, "dense1": "channel_mixing/Dense_0", "dense2": "channel_mixing/Dense_1"}
+
+
+def official_names(config: MaximConfig) -> dict[str, str]:
+    """What each of our layers is called in the authors' Flax checkpoints."""
+    names: dict[str, str] = {}
+    resized = itertools.count()
+
+    def add(ours: str, theirs: str, inside: Mapping[str, str]) -> None:
+        names.update({f"{ours}/{a}": f"{theirs}/{b}" for a, b in inside.items()})
+
+    def block(ours: str, theirs: str, *, entry: str = "Conv_0", prefix: str = "1", inside: Any = _CONVOLUTIONS) -> None:
+        names[f"{ours}/in"] = f"{theirs}/{entry}"
+        for g in range(config.groups):
+            add(f"{ours}/mlp{g}", f"{theirs}/SplitHeadMultiAxisGmlpLayer_{g}", _MLP)
+            add(f"{ours}/channels{g}", f"{theirs}/channel_attention_block_{prefix}{g}", inside)
+
+    for s in range(config.stages):
+        ours, theirs = f"stage{s}", f"stage_{s}"
+        for i in range(config.scales):
+            names[f"{ours}_input{i}"] = f"{theirs}_input_conv_{i}"
+            if s > 0:
+                add(f"{ours}_fuse{i}", f"{theirs}_input_fuse_sam_{i}", _GATE)
+            if s < config.stages - 1:
+                for n, part in enumerate(("features", "picture", "mask")):
+                    names[f"{ours}_attention{i}/{part}"] = f"{theirs}_supervised_attention_module_{i}/Conv_{n}"
+            elif i == 0 or config.coarse_outputs:
+                names[f"{ours}_output{i}"] = f"{theirs}_output_conv_{i}"
+        for i in range(config.depth):
+            encoder, gate, decoder = (f"{theirs}_{k}_block_{i}" for k in ("encoder", "cross_gating", "decoder"))
+            block(f"{ours}_encoder{i}", encoder)
+            if s > 0:
+                add(f"{ours}_encoder{i}/gate", f"{encoder}/cross_gating_block", _GATE)
+            names[f"{ours}_down{i}"] = f"{encoder}/Conv_1"
+            names[f"{ours}_gate{i}_up"] = f"{gate}/ConvTranspose_0"
+            add(f"{ours}_gate{i}", gate, _GATE)
+            names[f"{ours}_decoder{i}_up"] = f"{decoder}/ConvTranspose_0"
+            block(f"{ours}_decoder{i}", f"{decoder}/UNetEncoderBlock_0")
+        for b in range(config.bottlenecks):
+            theirs_here = f"{theirs}_global_block_{b}"
+            block(f"{ours}_bottleneck{b}", theirs_here, entry="input_proj", prefix="1_", inside=_PIXEL_MLP)
+        # Numbered as they are made, over all stages.
+        finest_first, deepest_first = range(config.depth), range(config.depth)[::-1]
+        for kind, others in (("skip", finest_first), ("signal", deepest_first)):
+            for level, other in itertools.product(deepest_first, others):
+                names[f"{ours}_{kind}{level}_from{other}"] = f"UpSampleRatio_{next(resized)}/Conv_0"
+    return names
+
+
+def checkpoint_names(config: MaximConfig) -> dict[str, str]:
+    """What each of our parameters is called in the authors' Flax checkpoints."""
+    return {
+        f"{ours}/{kind}": f"{theirs}/{kind}"
+        for ours, theirs in official_names(config).items()
+        for kind in (("scale" if "norm" in ours.rpartition("/")[2] else "kernel"), "bias")
+    }
+
+
+def tfjs_names(config: MaximConfig) -> dict[str, str]:
+    """What each of our parameters is called in the graph that jax2tf and the TensorFlow.js converter make of them.
+
+    Kernels of convolutions, biases and scales are folded constants of their module. Kernels of dense layers have
+    kept nothing but their number among all arguments: the checkpoint's parameters, sorted by their names.
+    """
+    every = checkpoint_names(dataclasses.replace(config, coarse_outputs=True)).values()
+    numbers = {name: n for n, name in enumerate(sorted(every, key=lambda name: name.split("/")))}
+
+    def constant(theirs: str) -> str:
+        module, _, kind = theirs.rpartition("/")
+        if "norm" in module.rpartition("/")[2].lower():
+            return f"{module}/{'Reshape_2' if kind == 'scale' else 'Reshape_3'}"
+        if kind == "bias":
+            return f"{module}/Reshape"
+        if re.search(r"(Dense_\d+|(in|out)_project(_[xy])?)$", module):
+            return f"jax2tf_arg_{numbers[theirs]}"
+        return f"{module}/{'transpose_4' if 'ConvTranspose' in module else 'transpose_3'}"
+
+    return {ours: constant(theirs) for ours, theirs in checkpoint_names(config).items()}
+
+
+def from_checkpoint(ours: str, value: np.ndarray) -> np.ndarray:
+    """A parameter of theirs as ours: a 1x1 convolution is a matrix, as is a transposed one, which Flax turns round."""
+    if ours.endswith("_up/kernel"):  # row, column, in, out
+        value = value[::-1, ::-1].transpose(2, 0, 1, 3)
+        return value.reshape(value.shape[0], -1)
+    return value[0, 0] if value.ndim == 4 and value.shape[:2] == (1, 1) else value
+
+
+def from_tfjs(ours: str, value: np.ndarray) -> np.ndarray:
+    """The same of the graph's constants: biases and scales are (1, 1, 1, c) there."""
+    if ours.endswith("_up/kernel"):  # row, column, out, in
+        value = value.transpose(3, 0, 1, 2)
+        return value.reshape(value.shape[0], -1)
+    if ours.endswith(("/bias", "/scale")):
+        return value.reshape(-1)
+    return value[0, 0] if value.ndim == 4 and value.shape[:2] == (1, 1) else value
+
+
+def config_of(lengths: Mapping[str, int]) -> MaximConfig | None:
+    """The configuration, from the lengths of the biases of the authors' modules; None if they are not MAXIM's.
+
+    What cannot be told, because an entry is missing, is as published.
+    """
+    if not any(re.fullmatch(r"stage_\d+_(input_conv|encoder_block)_\d+(/.*)?", name) for name in lengths):
+        return None
+
+    def count(pattern: str, default: int) -> int:
+        found = [int(match[1]) for name in lengths if (match := re.fullmatch(pattern, name))]
+        return 1 + max(found) if found else default
+
+    known = MaximConfig()
+    first, mlp = "stage_0_encoder_block_0", "SplitHeadMultiAxisGmlpLayer_"
+    stages, depth = count(r"stage_(\d+)_.*", 1), count(r"stage_\d+_encoder_block_(\d+)/.*", known.depth)
+    scales = count(r"stage_\d+_input_conv_(\d+)", depth)
+    features = lengths.get("stage_0_input_conv_0", known.features)
+    mixed = f"{mlp}0/GridGmlpLayer/GridGatingUnit/Dense_0"
+    windows = [lengths.get(f"stage_0_encoder_block_{level}/{mixed}", 256) for level in range(depth)]
+    return MaximConfig(
+        features=features,
+        stages=stages,
+        depth=depth,
+        scales=scales,
+        groups=count(rf"{first}/{mlp}(\d+)/.*", known.groups),
+        bottlenecks=count(r"stage_\d+_global_block_(\d+)/.*", 0),
+        windows=tuple(math.isqrt(n) for n in windows),
+        reduction=features // lengths.get(f"{first}/channel_attention_block_10/channel_attention/Conv_0", features // 4),
+        coarse_outputs=scales == 1 or any(f"stage_{stages - 1}_output_conv_{i}" in lengths for i in range(1, scales)),
+    )
