@@ -31,6 +31,7 @@ __all__ = [
     "pyramid",
     "shrink",
     "space_to_depth",
+    "targets",
 ]
 
 Dtype = jnp.dtype | type
@@ -73,6 +74,15 @@ def pyramid(x: Float[Array, "b h w c"], scales: int) -> tuple[Float[Array, "b _h
     padded = pad_to_multiple(x, 2 ** (scales - 1))
     levels = [padded if s == 0 else area_mean(padded, 2**s) for s in range(scales)]
     return tuple(crop(level, -(-h // 2**s), -(-w // 2**s)) for s, level in enumerate(levels))
+
+
+def targets(
+    sharp: Float[Array, "b h w c"], estimates: Sequence[Float[Array, "b _h _w c"]]
+) -> tuple[Float[Array, "b _h _w c"], ...]:
+    """For each estimate, of any scale and in any order, the sharp picture at its size."""
+    scales = 1 + max(round(math.log2(sharp.shape[1] / estimate.shape[1])) for estimate in estimates)
+    levels = {level.shape[1:3]: level for level in pyramid(sharp, scales)}
+    return tuple(levels[estimate.shape[1:3]] for estimate in estimates)
 
 
 # Named jits stay one equation in a jaxpr, so that exporters find them. Channel order: row, column, channel
@@ -132,7 +142,8 @@ def shrink(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h//{facto
         none = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
         y = own + jnp.concatenate([none, to_next], axis) + jnp.concatenate([to_previous, none], axis)
         first, inner, last = (
-            jax.lax.slice_in_dim(y, start, end, axis=axis) for start, end in ((0, 1), (1, count - 1), (count - 1, count))
+            jax.lax.slice_in_dim(y, start, end, axis=axis)
+            for start, end in ((0, 1), (1, count - 1), (count - 1, count))
         )
         x = jnp.concatenate([first * (8 / 7), inner, last * (8 / 7)], axis)
     return x

@@ -57,6 +57,11 @@ class MaximConfig:
         sides = [2**level * window for level, window in enumerate((*self.windows, self.windows[-1]))]
         return math.lcm(*sides)
 
+    @property
+    def tiling(self) -> dict[str, int]:
+        """Grids reach across whatever picture they are given."""
+        return {"tile": 512, "overlap": 64}
+
     # The published sizes: S-1, S-2, S-3 (the one for deblurring).
 
     @classmethod
@@ -528,6 +533,12 @@ def config_of(lengths: Mapping[str, int]) -> MaximConfig | None:
         groups=count(rf"{first}/{mlp}(\d+)/.*", known.groups),
         bottlenecks=count(r"stage_\d+_global_block_(\d+)/.*", 0),
         windows=tuple(math.isqrt(n) for n in windows),
-        reduction=features // lengths.get(f"{first}/channel_attention_block_10/channel_attention/Conv_0", features // 4),
+        reduction=features
+        // lengths.get(f"{first}/channel_attention_block_10/channel_attention/Conv_0", features // 4),
         coarse_outputs=scales == 1 or any(f"stage_{stages - 1}_output_conv_{i}" in lengths for i in range(1, scales)),
     )
+
+
+def without_coarse_outputs(params: dict) -> dict:
+    """The parameters of `config.merged()`."""
+    return {name: layer for name, layer in params.items() if not re.fullmatch(r"stage\d+_output[1-9]\d*", name)}

@@ -52,7 +52,9 @@ def read(path: Path) -> GraphModel:
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{_named(path, model)}: not a TensorFlow.js graph model ({_reason(error)})") from None
         if quantised := [w["name"] for w in listed if "quantization" in w]:
-            raise UserError(f"{_named(path, model)}: its weights are quantised ({quantised[0]}), which is not read here")
+            raise UserError(
+                f"{_named(path, model)}: its weights are quantised ({quantised[0]}), which is not read here"
+            )
         data = b"".join(_shard(path, name, file) for name, file in wanted)
         about = _about(model)
     return GraphModel(_cut(path, data, shapes), hashlib.sha256(data).hexdigest(), about)
