@@ -155,21 +155,21 @@ class Maxim(nn.Module):
             skips[level], deepest = self._gate(f"{name}_gate{level}", level)(signal, up(deepest))
         return skips
 
-    def _gathered(self, name: str, level: int, features: _Levels) -> _Features:
+    def _gathered(self, name: str, level: int, features: _Levels) -> Array:
         """The features of all levels at the size and width of this one, side by side, in the order they were made."""
         width = self.config.width(level)
         return jnp.concatenate(
             [self._resized(width, f"{name}_from{other}", level - other, x) for other, x in features.items()], -1
         )
 
-    def _resized(self, width: int, name: str, down: int, x: _Features) -> _Features:
+    def _resized(self, width: int, name: str, down: int, x: Array) -> Array:
         """So many levels down, or up. The 1x1 convolution, which commutes with resizing, comes where it costs less."""
         if down > 0:
             x = layers.shrink(x, 2**down)
         x = _dense(width, name, x, self.dtype)
         return layers.enlarge(x, 2**-down) if down < 0 else x
 
-    def _conv(self, features: int, name: str, x: Array, *, gain: float = 1.0) -> _Features:
+    def _conv(self, features: int, name: str, x: Array, *, gain: float = 1.0) -> Array:
         return layers.Conv(features, gain=gain, dtype=self.dtype, name=name)(x)
 
     def _gate(self, name: str, level: int) -> "CrossGating":
@@ -195,7 +195,7 @@ class Block(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, x: _Features, seen: _Features | None = None) -> _Features:
+    def __call__(self, x: Float[Array, "b h w d"], seen: _Features | None = None) -> _Features:
         entered = _dense(self.features, "in", x, self.dtype)
 
         def group(_: nn.Module, g: int, x: Array) -> Array:
@@ -333,7 +333,7 @@ class Up(nn.Module):
     dtype: layers.Dtype
 
     @nn.compact
-    def __call__(self, x: _Features) -> Float[Array, "b H W d"]:
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W d"]:
         shape = (x.shape[-1], 4 * self.features)  # the outputs' order: row, column, channel
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
