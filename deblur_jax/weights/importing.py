@@ -95,6 +95,8 @@ def _of_the_zoo(networks: tuple[str, ...], config: Any) -> tuple[str, dict[str, 
     choices = []
     for name in networks:
         entry = zoo.get(name).config
+        if type(entry) is not type(config):
+            continue
         for merged, theirs in ((False, entry), (True, getattr(entry, "merged", lambda e=entry: e)())):
             fields = dataclasses.asdict(config)
             variant = {key: value for key, value in fields.items() if value != getattr(theirs, key)}
