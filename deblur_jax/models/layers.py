@@ -150,7 +150,7 @@ def shrink(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h//{facto
 
 
 def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:
-    return sum(w * term for w, term in zip(weights, terms, strict=True))
+    return functools.reduce(jnp.add, [w * term for w, term in zip(weights, terms, strict=True)])
 
 
 # --- Convolutions ----------------------------------------------------------------------------------------
