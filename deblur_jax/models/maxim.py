@@ -147,7 +147,7 @@ class Maxim(nn.Module):
                 attention = SupervisedAttention(dtype=self.dtype, name=f"{name}_attention{level}")
                 attended[level], estimates[level] = attention(x, pictures[level])
             elif level == 0 or (level < c.scales and c.coarse_outputs):
-                change = self._conv(3, f"{name}_output{level}", x, gain=1e-4)
+                change = self._conv(3, f"{name}_output{level}", x, gain=1e-6)
                 estimates[level] = pictures[level] + change.astype(jnp.float32)
         return estimates, _Passed(encoded, decoded, attended)
 
@@ -354,7 +354,7 @@ class SupervisedAttention(nn.Module):
     @nn.compact
     def __call__(self, x: _Features, picture: Float[Array, "b h w 3"]) -> tuple[_Features, Float[Array, "b h w 3"]]:
         features = x.shape[-1]
-        change = layers.Conv(3, gain=1e-4, dtype=self.dtype, name="picture")(x)
+        change = layers.Conv(3, gain=1e-6, dtype=self.dtype, name="picture")(x)
         restored = picture + change.astype(jnp.float32)
         mask = nn.sigmoid(layers.Conv(features, dtype=self.dtype, name="mask")(restored))
         return x + mask * layers.Conv(features, dtype=self.dtype, name="features")(x), restored

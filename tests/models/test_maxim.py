@@ -181,7 +181,8 @@ def test_every_parameter_gets_a_finite_gradient(variables, noise, remat):
     gradient = jax.jit(jax.grad(loss))(variables["params"])
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradient):
         assert np.isfinite(leaf).all(), path
-        assert np.any(leaf), path
+        # With two channels inside of channel attention its ReLUs can all be off.
+        assert np.any(leaf) or path[-2].key in ("squeeze", "excite"), path
 
 
 def test_half_precision_computes_and_gives_float32(noise):
