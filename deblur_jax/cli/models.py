@@ -27,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     ]
     for name, f in networks.items():
         millions, gmac = f"{f.parameters / 1e6:.2f} M", f"{f.gmac(1280, 720):,.1f}"
-        field = f"{f.receptive_field} px"
+        field = f"{f.receptive_field} px" if f.receptive_field else "all"
         rows.append(
             (name, millions, f"{f.kmac_per_pixel:,.1f}", gmac, str(f.multiple_of), field, _gain(scores[name]), f.origin)
         )

@@ -33,11 +33,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     pack.add_argument("--card", type=Path, metavar="FILE", help="JSON that is added to the card: data, scores, licence")
     pack.add_argument("--report", type=Path, metavar="FILE", help="a report.json of deblur eval: its scores of MODEL")
     pack.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
+    import_ = actions.add_parser("import", help="weights that others published, as one file", allow_abbrev=False)
+    import_.add_argument(
+        "source", type=Path, metavar="FILE", help="a .safetensors or .npz file, or a TensorFlow.js package"
+    )
+    import_.add_argument(
+        "--as", dest="name", metavar="NAME", help="what to call it (the network, and its training data)"
+    )
+    import_.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="write this file (into your folder of weights)"
+    )
+    import_.add_argument("--half", action="store_true", help="in half precision: half as large, not quite the same")
+    import_.add_argument("--overwrite", action="store_true", help="replace what has that name")
 
 
 def run(options: argparse.Namespace) -> int:
     actions = {"list": _list, "show": _show, "add": _add, "fetch": _fetch, "remove": _remove}
-    actions |= {"pack": _pack}
+    actions |= {"pack": _pack, "import": _import}
     return actions[options.action](options)
 
 
@@ -137,4 +149,35 @@ def _pack(options: argparse.Namespace) -> int:
             raise UserError(f"{options.report}: {error}") from None
     pack(options.model, path, card=card)
     print(path)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    import sys
+    import tempfile
+
+    from deblur_jax.errors import UserError
+    from deblur_jax.restore.images import check_output
+    from deblur_jax.weights import importing, store
+
+    if options.output and options.name:
+        raise UserError("--as NAME is for your folder of weights, -o FILE writes elsewhere: give one of them")
+    if options.output:
+        check_output(options.output, overwrite=options.overwrite, suffixes=(".safetensors",))
+    found = importing.read(options.source)
+    if not found.fit.whole:
+        print(*found.fit.lines(), sep="\n", file=sys.stderr)
+    weights = found.checked()
+    kept = {"network": weights.network, "card": weights.card, "merged": weights.merged, "variant": weights.variant}
+    print(f"{found.path}: {found.layout}", file=sys.stderr)
+    if options.output:
+        store.save(options.output, params=weights.params, half=options.half, **kept)
+        print(options.output)
+        return 0
+    from deblur_jax.weights import library
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"{options.name or found.name}.safetensors"
+        store.save(file, params=weights.params, half=options.half, **kept)
+        print(library.add(file, name=options.name or found.name, overwrite=options.overwrite))
     return 0

@@ -109,6 +109,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.constants: dict[str, np.ndarray] = {}
         self.path = ""  # what new nodes are named after
+        self.shapes: dict[str, tuple[np.dtype, list[Any]]] = {}  # of tensors, by which runtimes plan their memory
         self.symbols: dict[str, tuple[str, int, int]] = {}  # of which input, dimension, and divided by what
         self._producers: dict[str, Node] = {}
         self._equal: dict[Any, str] = {}
@@ -255,6 +256,7 @@ class Graph:
             list(inputs),
             list(outputs),
             [onnx.numpy_helper.from_array(a, n) for n, a in self.constants.items() if n in read],
+            value_info=self._described(),
         )
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION, producer_name="deblur_jax"
@@ -262,6 +264,17 @@ class Graph:
         helper.set_model_props(model, about)
         onnx.checker.check_model(model, full_check=True)
         return model
+
+    def _described(self) -> list[Any]:
+        """Symbols have equal names where sizes are equal: else ONNX Runtime takes minutes to plan a large graph."""
+        found = []
+        for name in (node.outputs[0] for node in self.nodes):
+            if name in self.shapes:
+                dtype, shape = self.shapes[name]
+                kind = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+                dims = [int(n) if isinstance(n, int | np.integer) else str(n) for n in shape]
+                found.append(onnx.helper.make_tensor_value_info(name, kind, dims))
+        return found
 
     def _prune(self, outputs: Sequence[str]) -> None:
         """Leaves out what nobody reads."""

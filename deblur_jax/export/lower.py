@@ -83,5 +83,10 @@ class Lowering:
         if not isinstance(result, Tensor):
             return result
         before = [value for value in given if isinstance(value, Tensor) and value.name == result.name]
+        if result.name not in self.graph.shapes:
+            self.graph.shapes[result.name] = (
+                np.dtype(slot.dtype),
+                [1 if a is None else slot.shape[a] for a in result.axes],
+            )
         sole = len(self._readers[slot]) == 1 and all(value.sole for value in before)
         return replace(result, sole=sole, dtype=np.dtype(slot.dtype))

@@ -61,7 +61,7 @@ TABLE: dict[str, Callable[..., Any]] = {
     "split": axes.split,
     "depth_to_space": windows.depth_to_space,
     "space_to_depth": windows.space_to_depth,
-    "double": windows.double,
+    "enlarge": windows.enlarge,
     "reduce_sum": windows.reduce("ReduceSum"),
     "reduce_max": windows.reduce("ReduceMax"),
     "reduce_min": windows.reduce("ReduceMin"),

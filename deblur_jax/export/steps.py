@@ -16,7 +16,7 @@ from jax.extend import core
 
 __all__ = ["COMPOSITES", "Constant", "Program", "Size", "Slot", "Step", "flatten"]
 
-COMPOSITES = ("depth_to_space", "space_to_depth", "double")  # of `models.layers`
+COMPOSITES = ("depth_to_space", "space_to_depth", "enlarge")  # of `models.layers`
 
 _CALLS = {
     "jit",

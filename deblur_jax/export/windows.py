@@ -30,9 +30,11 @@ def space_to_depth(to: "Lowering", step: Step, given: list[Given]) -> Given:
     return replace(x, name=to.graph.add("SpaceToDepth", x.name, blocksize=block))
 
 
-def double(to: "Lowering", step: Step, given: list[Given]) -> Given:
+def enlarge(to: "Lowering", step: Step, given: list[Given]) -> Given:
     x = to.graph.moved(tensor(given[0]), first(4), step.inputs[0].shape)
-    scales = to.graph.constant(np.array([1, 1, 2, 2], np.float32))
+    before, after = (to.graph.example(v.shape[1]) for v in (step.inputs[0], step.outputs[0]))
+    factor = after // before
+    scales = to.graph.constant(np.array([1, 1, factor, factor], np.float32))
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return replace(x, name=to.graph.add("Resize", x.name, "", scales, **how))
 

@@ -5,7 +5,9 @@ coarser pictures are a Gaussian pyramid. It has no global residual.
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +17,7 @@ from jaxtyping import Array, Float
 
 from deblur_jax.filters import gaussian_blur
 from deblur_jax.models import layers, torch_weights
+from deblur_jax.models.matching import Fit
 
 _RANGE = 255.0
 
@@ -99,9 +102,28 @@ def torch_names(config: DeepDeblurConfig) -> dict[str, str]:
     return names
 
 
+def config_of(shapes: Mapping[str, tuple[int, ...]]) -> DeepDeblurConfig | None:
+    """The configuration, from the shapes in a state dict; None if it is not DeepDeblur's."""
+    found = [m for name in shapes if (m := re.fullmatch(r"body_models\.(\d+)\.body\.(\d+)(\.body\.\d+)?\.\w+", name))]
+    head = shapes.get("body_models.0.body.0.weight")
+    if not found or head is None or len(head) != 4:
+        return None
+    blocks = max((int(m[2]) for m in found if m[3]), default=0)
+    return DeepDeblurConfig(blocks, head[0], head[2], 1 + max(int(m[1]) for m in found))
+
+
+def fit_torch(config: DeepDeblurConfig, state: Mapping[str, np.ndarray]) -> Fit:
+    """The official state dict as parameters of `DeepDeblur(config)`, and what does not fit."""
+    return torch_weights.matched(state, **_layout(config))
+
+
 def params_from_torch(config: DeepDeblurConfig, state: Mapping[str, np.ndarray]) -> dict:
-    """The official state dict as parameters of `DeepDeblur(config)`."""
+    """The same, where anything that does not fit is an error."""
+    return torch_weights.convolutions(state, **_layout(config))
+
+
+def _layout(config: DeepDeblurConfig) -> dict[str, Any]:
     picture = jax.ShapeDtypeStruct((1, 8, 8, 3), jnp.float32)
     expected = jax.eval_shape(DeepDeblur(config).init, jax.random.key(0), picture)["params"]
     shuffled = {f"scale{s}_up": 2 for s in range(1, config.scales)}
-    return torch_weights.convolutions(state, expected, names=torch_names(config), shuffled=shuffled)
+    return {"expected": expected, "names": torch_names(config), "shuffled": shuffled}

@@ -20,8 +20,16 @@ class Facts:
     parameters: int
     kmac_per_pixel: float  # thousand multiply-accumulates of convolutions and matrix products
     multiple_of: int  # picture sides are padded to multiples of this
-    receptive_field: int  # side of the square of input pixels that one output pixel may depend on
+    receptive_field: int | None  # side of the square of input pixels that one output depends on; None: it sees all
     origin: str
+    # Of networks that see the whole picture, where a tile is another picture than the whole:
+    tile: int | None = None  # side of the largest tiles to cut pictures into; None: as large as fits
+    overlap: int | None = None  # pixels at each inner border of a tile that are not kept
+
+    @property
+    def margin(self) -> int:
+        """Pixels at each inner border of a tile that the network does not restore as it would in the whole."""
+        return self.overlap or 0 if self.receptive_field is None else (self.receptive_field - 1) // 2
 
     def gmac(self, width: int, height: int) -> float:
         return self.kmac_per_pixel * width * height / 1e6
@@ -49,12 +57,14 @@ def measure_network(network: Any) -> Facts:
     picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
     variables = jax.eval_shape(module.init, jax.random.key(0), picture)
     macs = count_macs(jax.make_jaxpr(module.apply)(variables, picture))
+    tiling = getattr(network.config, "tiling", None)
     return Facts(
         parameters=sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables)),
         kmac_per_pixel=macs / side**2 / 1e3,
         multiple_of=multiple,
-        receptive_field=receptive_field(module, multiple),
+        receptive_field=None if tiling else receptive_field(module, multiple),
         origin=network.origin,
+        **(tiling or {}),
     )
 
 
@@ -117,8 +127,12 @@ def receptive_field(module, multiple: int) -> int:
 def _write() -> None:
     from deblur_jax.models import zoo
 
-    facts = {name: dataclasses.asdict(measure(name)) for name in zoo.NETWORKS}
+    facts = {name: _known(dataclasses.asdict(measure(name))) for name in zoo.NETWORKS}
     PATH.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _known(facts: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if value is not None or key == "receptive_field"}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ there is no switch to set.
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,11 +23,15 @@ __all__ = [
     "dense",
     "depth_to_space",
     "depthwise",
+    "double",
+    "enlarge",
     "in_turn",
     "pad_to_multiple",
     "pointwise",
     "pyramid",
+    "shrink",
     "space_to_depth",
+    "targets",
 ]
 
 Dtype = jnp.dtype | type
@@ -72,6 +76,15 @@ def pyramid(x: Float[Array, "b h w c"], scales: int) -> tuple[Float[Array, "b _h
     return tuple(crop(level, -(-h // 2**s), -(-w // 2**s)) for s, level in enumerate(levels))
 
 
+def targets(
+    sharp: Float[Array, "b h w c"], estimates: Sequence[Float[Array, "b _h _w c"]]
+) -> tuple[Float[Array, "b _h _w c"], ...]:
+    """For each estimate, of any scale and in any order, the sharp picture at its size."""
+    scales = 1 + max(round(math.log2(sharp.shape[1] / estimate.shape[1])) for estimate in estimates)
+    levels = {level.shape[1:3]: level for level in pyramid(sharp, scales)}
+    return tuple(levels[estimate.shape[1:3]] for estimate in estimates)
+
+
 # Named jits stay one equation in a jaxpr, so that exporters find them. Channel order: row, column, channel
 # (ONNX calls it DCR); PyTorch's pixel shuffle has channel, row, column, see `torch_weights`.
 
@@ -92,17 +105,52 @@ def space_to_depth(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H
     return blocks.swapaxes(2, 3).reshape(b, h // factor, w // factor, factor**2 * c)
 
 
-@jax.jit
-def double(x: Float[Array, "b h w c"]) -> Float[Array, "b H W c"]:
-    """Twice as high and wide, bilinear between the middles of pixels, as `jax.image.resize`; for any size."""
+@functools.partial(jax.jit, static_argnames="factor")
+def enlarge(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b H W c"]:
+    """An even factor as high and wide, bilinear between the middles of pixels, as `jax.image.resize`; for any size."""
     for axis in (1, 2):
         size = x.shape[axis]
         first, last = (jax.lax.slice_in_dim(x, at, at + 1, axis=axis) for at in (0, size - 1))
         before = jnp.concatenate([first, jax.lax.slice_in_dim(x, 0, size - 1, axis=axis)], axis)
         after = jnp.concatenate([jax.lax.slice_in_dim(x, 1, size, axis=axis), last], axis)
-        pair = jnp.stack([0.25 * before + 0.75 * x, 0.75 * x + 0.25 * after], axis + 1)
-        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+        # Where the new pixels lie in the old one, from its middle.
+        places = [(i + 0.5) / factor - 0.5 for i in range(factor)]
+        phases = [(1 - abs(at)) * x + abs(at) * (before if at < 0 else after) for at in places]
+        x = jnp.stack(phases, axis + 1).reshape(*x.shape[:axis], factor * size, *x.shape[axis + 1 :])
     return x
+
+
+def double(x: Float[Array, "b h w c"]) -> Float[Array, "b H W c"]:
+    """Twice as high and wide."""
+    return enlarge(x, 2)
+
+
+def shrink(x: Float[Array, "b h w c"], factor: int) -> Float[Array, "b h//{factor} w//{factor} c"]:
+    """An even factor smaller, as `jax.image.resize` does it bilinearly: by a triangle of twice that width.
+
+    A new pixel sees those that it covers and half as many to each side. Beside the border those of one side are
+    missing, an eighth of the weight, so there must be two new pixels along each side.
+    """
+    near = [(1 - abs(k - (factor - 1) / 2) / factor) / factor for k in range(factor)]
+    far = [(k + 0.5) / factor**2 for k in range(factor // 2)]  # of the neighbouring blocks, from outside in
+    for axis in (1, 2):
+        size, count = x.shape[axis], x.shape[axis] // factor
+        pixels = [jax.lax.slice_in_dim(x, k, size, stride=factor, axis=axis) for k in range(factor)]
+        own = _sum(near, pixels)
+        to_next = jax.lax.slice_in_dim(_sum(far, pixels[factor // 2 :]), 0, count - 1, axis=axis)
+        to_previous = jax.lax.slice_in_dim(_sum(far, pixels[::-1][factor // 2 :]), 1, count, axis=axis)
+        none = jnp.zeros_like(jax.lax.slice_in_dim(x, 0, 1, axis=axis))
+        y = own + jnp.concatenate([none, to_next], axis) + jnp.concatenate([to_previous, none], axis)
+        first, inner, last = (
+            jax.lax.slice_in_dim(y, start, end, axis=axis)
+            for start, end in ((0, 1), (1, count - 1), (count - 1, count))
+        )
+        x = jnp.concatenate([first * (8 / 7), inner, last * (8 / 7)], axis)
+    return x
+
+
+def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:
+    return functools.reduce(jnp.add, [w * term for w, term in zip(weights, terms, strict=True)])
 
 
 # --- Convolutions ----------------------------------------------------------------------------------------
@@ -131,8 +179,9 @@ def _is_known() -> bool:
 
 
 def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Array:
-    # Explicit symmetric padding: at stride 2, "SAME" would put the odd pixel on the other side.
-    padding = [(size // 2, size // 2) for size in kernel.shape[:2]]
+    # Explicit symmetric padding: at stride 2, "SAME" would put the odd pixel on the other side. (An even size, which
+    # halves the picture at stride 2, has one pixel less to each side than reaches to its end.)
+    padding = [((size - 1) // 2, (size - 1) // 2) for size in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )
@@ -203,7 +252,7 @@ def pointwise(x: Float[Array, "b h w c"], kernel: Float[Array, "1 1 c d"]) -> Fl
 
 
 class Conv(nn.Module):
-    """Dense convolution of an odd size with zero padding and a bias; parameters are float32."""
+    """Dense convolution with zero padding and a bias; parameters are float32. The size is odd, or even at stride 2."""
 
     features: int
     size: int = 3

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from deblur_jax.errors import UserError
 from deblur_jax.models import layers
 from deblur_jax.models.deepdeblur import DeepDeblur, DeepDeblurConfig
+from deblur_jax.models.maxim import Maxim, MaximConfig, without_coarse_outputs
 from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
 from deblur_jax.models.nano import Nano, NanoConfig, merge
 
 _NAH = "after Nah et al. 2017, arXiv:1612.02177"
+_TU = "Tu et al. 2022, arXiv:2201.02973"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,9 @@ NETWORKS: dict[str, Network] = {
     "medium_uniform": Network(MultiScale, MultiScaleConfig.medium_uniform(), _NAH),
     "large_uniform": Network(MultiScale, MultiScaleConfig.large_uniform(), _NAH),
     "deepdeblur": Network(DeepDeblur, DeepDeblurConfig.official(), "Nah et al. 2017, arXiv:1612.02177"),
+    "maxim": Network(Maxim, MaximConfig.s3(), _TU, without_coarse_outputs),
+    "maxim_s1": Network(Maxim, MaximConfig.s1(), _TU, without_coarse_outputs),
+    "maxim_s2": Network(Maxim, MaximConfig.s2(), _TU, without_coarse_outputs),
 }
 
 

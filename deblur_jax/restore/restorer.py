@@ -163,7 +163,7 @@ class Restorer:
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         if not len(rows):
             return restored
-        around, multiple = self.facts.receptive_field // 2, self.facts.multiple_of
+        around, multiple = self.facts.margin, self.facts.multiple_of
         top, left = (max(0, n[0] - around) // multiple * multiple for n in (rows, columns))
         bottom, right = (min(n, last[-1] + 1 + around) for n, last in ((h, rows), (w, columns)))
         part = colours[top:bottom, left:right]

@@ -3,6 +3,9 @@
 Tiles overlap by what a network's receptive field needs and begin at multiples of its `multiple_of`, so what is kept
 of each is what the whole picture would have given: nothing is blended. A tile beside the picture's border ends there,
 as the picture does.
+
+A network that sees the whole picture sees its tile instead: then what is kept is only near to what the whole would have
+given, by how far was measured (its facts' `tile` and `overlap`).
 """
 
 import itertools
@@ -37,7 +40,9 @@ class Tiling:
 def plan(height: int, width: int, *, facts: Facts, pixels: int) -> Tiling:
     """Equal tiles of at most `pixels` pixels, unless the receptive field leaves too little to keep of such a tile."""
     multiple = facts.multiple_of
-    margin = _up((facts.receptive_field - 1) // 2, multiple)
+    margin = _up(facts.margin, multiple)
+    if facts.tile:
+        pixels = min(pixels, facts.tile**2)
     least = 3 * margin + multiple  # of a side, so that at least a third of it is kept
     height, width = _up(height, multiple), _up(width, multiple)
     best = None

@@ -79,7 +79,7 @@ def train_step(
 
     def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         estimates: Any = module.apply({"params": params}, blur, train=True)
-        return objective(estimates, layers.pyramid(sharp, len(estimates)), weights=dict(config.loss))
+        return objective(estimates, layers.targets(sharp, estimates), weights=dict(config.loss))
 
     def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
         (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)

@@ -1,5 +1,6 @@
 """Exported networks on disk: a folder with the model, a card, and what proves that it runs as it should."""
 
+import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
@@ -85,13 +86,20 @@ def _artifact(folder: Path, card: dict[str, Any]) -> Artifact:
         card=card,
         kind=kind,
         model=folder / card["model"],
-        facts=Facts(**{name: card["network"][name] for name in Facts.__dataclass_fields__}),
+        facts=_facts(card["network"]),
         layout=layout,
         whole_numbers=_TYPES[pictures["type"]],
         least=int(pictures["least_side"]) // int(card["network"]["multiple_of"]),
         batch=None if pictures["batch"] is None else int(pictures["batch"]),
         size=None if size is None else (int(size["height"]), int(size["width"])),
     )
+
+
+def _facts(network: dict[str, Any]) -> Facts:
+    """What has a default was not known to older cards."""
+    fields = Facts.__dataclass_fields__.values()
+    needed = [f.name for f in fields if f.name in network or f.default is dataclasses.MISSING]
+    return Facts(**{name: network[name] for name in needed})
 
 
 _TYPES = {"float32": False, "uint8": True}

@@ -82,7 +82,7 @@ def save(
 def load(path: str | Path) -> Weights:
     """Reads what `save` wrote; half precision becomes float32."""
     flat, about = read_file(path)
-    if about.get("format") != _FORMAT:
+    if not is_ours(about):
         raise UserError(f"{path}: a safetensors file, but not a set of weights that deblur_jax wrote")
     try:
         network, merged, card = about["network"], json.loads(about["merged"]), json.loads(about["card"])
@@ -94,6 +94,11 @@ def load(path: str | Path) -> Weights:
     _check(flat, network, merged, variant, path)
     params = unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")
     return Weights(network, params, card, merged, variant)
+
+
+def is_ours(about: Mapping[str, str]) -> bool:
+    """Whether a safetensors file that says this about itself is one that `save` wrote."""
+    return about.get("format") == _FORMAT
 
 
 def find(model: str) -> Weights | Artifact:

@@ -11,6 +11,7 @@ import pytest
 from deblur_jax import weights
 from deblur_jax.export.onnx import convert
 from deblur_jax.models import zoo
+from deblur_jax.models.maxim import Maxim, MaximConfig
 
 TINY = {"widths": (4, 6, 8), "blocks": (1, 1, 1)}
 NETWORKS = {
@@ -50,6 +51,23 @@ def test_equal(name, random_variables):
     assert found["Transpose"] == 2
     assert found["Cast"] == 0
     assert nodes in (None, found.total())
+
+
+def test_maxim_is_equal_for_any_size():
+    """Its blocks and grids take axes apart, which transposes."""
+    config = MaximConfig(features=4, stages=1, depth=2, scales=2, groups=1, bottlenecks=1, windows=(4, 2), reduction=2)
+    module, multiple = Maxim(config.merged()), config.multiple_of
+    shapes = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, multiple, multiple, 3), np.float32))
+    generator = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda s: (generator.normal(size=s.shape) / np.sqrt(max(1, np.prod(s.shape[:-1])))).astype(np.float32), shapes
+    )
+    model, least = convert(module.apply, variables, multiple=multiple)
+    assert least == 1
+    for shape in ((1, multiple, multiple, 3), (2, 3 * multiple, 2 * multiple, 3)):
+        x = generator.random(shape, np.float32)
+        expected = np.asarray(jax.jit(module.apply)(variables, x))
+        np.testing.assert_allclose(run(model, x), expected, atol=1e-5 * np.abs(expected).max())
 
 
 @pytest.fixture

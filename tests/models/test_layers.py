@@ -38,6 +38,22 @@ def test_double_is_jaxs_bilinear(noise):
         np.testing.assert_allclose(layers.double(x), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_enlarging_and_shrinking_are_jaxs_bilinear(noise, factor):
+    for h, w in ((2, 3), (5, 4)):
+        x = noise(2, factor * h, factor * w, 3)
+        large, small = ((2, factor**2 * h, factor**2 * w, 3), (2, h, w, 3))
+        np.testing.assert_allclose(layers.enlarge(x, factor), jax.image.resize(x, large, "bilinear"), atol=1e-6)
+        np.testing.assert_allclose(layers.shrink(x, factor), jax.image.resize(x, small, "bilinear"), atol=1e-6)
+
+
+def test_targets_are_the_picture_at_each_estimates_size(noise):
+    x = noise(1, 9, 14, 3)
+    full, half, quarter = layers.pyramid(x, 3)
+    for target, level in zip(layers.targets(x, [half, full, quarter, full]), [half, full, quarter, full], strict=True):
+        np.testing.assert_array_equal(target, level)
+
+
 def test_depth_to_space_undoes_space_to_depth_and_is_torchs_but_for_the_channels_order(noise):
     x = noise(2, 8, 12, 3)
     np.testing.assert_array_equal(layers.depth_to_space(layers.space_to_depth(x, 4), 4), x)

@@ -50,3 +50,13 @@ def test_a_filter_over_tiles_is_the_filter_over_the_whole():
     padded = np.pad(picture, ((0, 3), (0, 2), (0, 0)), mode="reflect")
     whole = cv2.filter2D(padded, -1, kernel, borderType=cv2.BORDER_CONSTANT)[:53, :70]
     np.testing.assert_allclose(restored, whole, atol=1e-4)
+
+
+def test_a_network_that_sees_everything_gets_no_larger_tiles_than_it_shall():
+    known = FACTS["maxim"]
+    assert tiles.plan(720, 1280, facts=known, pixels=10**8).count == 1  # as its published scores were taken
+    tiling = tiles.plan(3000, 4000, facts=known, pixels=10**8)
+    assert tiling.tile_height * tiling.tile_width <= 1024**2
+    for (a, _, end), (b, start, _) in itertools.pairwise(tiles._kept(tiling.lefts, tiling.tile_width)):
+        assert end == start
+        assert min(a + tiling.tile_width - end, start - b) >= 64

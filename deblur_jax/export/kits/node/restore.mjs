@@ -34,7 +34,9 @@ function cut(picture, x, y, width, height) {
 export async function restore(session, card, picture, tile = 1024) {
   const multiple = card.network.multiple_of;
   const [width, height] = [picture.width, picture.height].map((side) => Math.max(card.input.least_side, up(side, multiple)));
-  const margin = up(Math.floor((card.network.receptive_field - 1) / 2), multiple);
+  // None: it sees the whole picture; what a tile lacks was measured.
+  const seen = card.network.receptive_field;
+  const margin = up(seen ? Math.floor((seen - 1) / 2) : card.network.overlap, multiple);
   const kept = Math.max(multiple, Math.floor(Math.max(tile - 2 * margin, tile / 2) / multiple) * multiple);
   const [columns, rows] = [width, height].map((side) => (side <= tile ? side : kept));
   const data = new Uint8Array(picture.data.length);

@@ -26,7 +26,8 @@ def restore(
     height, width = picture.shape[:2]
     sides = [max(least, side + -side % multiple) for side in (height, width)]
     padded = np.pad(picture, ((0, sides[0] - height), (0, sides[1] - width), (0, 0)), "reflect")
-    margin = (card["network"]["receptive_field"] - 1) // 2
+    seen = card["network"]["receptive_field"]  # none: the whole picture, where what a tile lacks was measured
+    margin = (seen - 1) // 2 if seen else card["network"]["overlap"]
     margin += -margin % multiple
     kept = max(tile - 2 * margin, tile // 2) // multiple * multiple  # of a tile's side, the overlaps left out
     rows, columns = (side if side <= tile else max(kept, multiple) for side in sides)
