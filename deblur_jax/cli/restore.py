@@ -17,7 +17,8 @@ from typing import Any
 
 from deblur_jax.cli import restore_clips
 
-_LONG_JOB = 20e6  # pixels, from which on the time is estimated before
+_LONG_JOB = 20e6  # pixels through Nano, from which on the time is estimated before; of others as much work
+_NANO = 10.6  # its thousands of multiply-accumulates for a pixel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -255,9 +256,13 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
     total = sum(job.pixels for job in planned if not (job.wrong or job.exists)) or 1
     emit = _Events(options.json)
     emit(event="start", pictures=len(planned), megapixels=round(total / 1e6, 2))
-    if total * (8 if options.tta else 1) > _LONG_JOB and not options.json:
-        seconds = _estimate(restorer(), total * (8 if options.tta else 1))
-        print(f"{len(planned)} pictures, {total / 1e6:.0f} megapixels: about {_about(seconds)}", file=sys.stderr)
+    passes = 8 if options.tta else 1
+    # Asking how long it takes makes the network, for which there may be no need: where all pictures are sharp.
+    may_be_long = total * passes > _LONG_JOB or options.model != "nano"
+    if may_be_long and not options.json and total * passes * restorer().facts.kmac_per_pixel > _NANO * _LONG_JOB:
+        seconds = _estimate(restorer(), total * passes)
+        many = f"{len(planned)} pictures" if len(planned) > 1 else "1 picture"
+        print(f"{many}, {total / 1e6:.3g} megapixels: about {_about(seconds)}", file=sys.stderr)
     outcomes: list[Any] = []
     done = 0.0
     with Progress("restoring", scale=1e6, unit=" megapixels") as progress:
@@ -298,7 +303,9 @@ def _shared_out(memory: int | None, largest: int) -> tuple[bool, int | None]:
         return True, None
     import resource
 
-    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + 250 * 1024**2  # and what compiling will take
+    from deblur_jax.restore.engines import COMPILING
+
+    base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + COMPILING
     overlap = (memory - base) // 2 > 20 * largest
     return overlap, max(memory - base - (20 if overlap else 7) * largest, 128 * 1024**2)
 
@@ -316,8 +323,15 @@ def _mask(name: str | None) -> Any:
 
 
 def _estimate(restorer: Any, pixels: float) -> float:
-    """From two runs on a small picture, of which the first one compiles."""
+    """From two runs on a small picture, of which the first one compiles.
+
+    Where these would take a good part of the time themselves, from how fast the machine multiplies matrices: compiled
+    networks reach a quarter of that on CPUs, within a factor of two.
+    """
     import numpy as np
+
+    if pixels < 20 * 512**2:
+        return 4 * 2e3 * restorer.facts.kmac_per_pixel * pixels / _operations_per_second()
 
     picture = np.zeros((512, 512, 3), np.uint8)
     seconds = 0.0
@@ -326,6 +340,18 @@ def _estimate(restorer: Any, pixels: float) -> float:
         restorer.restore(picture)
         seconds = time.perf_counter() - start
     return seconds * pixels / 512**2
+
+
+def _operations_per_second() -> float:
+    import numpy as np
+
+    matrix = np.ones((1024, 1024), np.float32)
+    best = float("inf")
+    for _ in range(3):
+        start = time.perf_counter()
+        np.dot(matrix, matrix)
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1024**3 / best
 
 
 def _about(seconds: float) -> str:

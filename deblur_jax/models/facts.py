@@ -25,6 +25,9 @@ class Facts:
     # Of networks that see the whole picture, where a tile is another picture than the whole:
     tile: int | None = None  # side of the largest tiles to cut pictures into; None: as large as fits
     overlap: int | None = None  # pixels at each inner border of a tile that are not kept
+    # Of networks that take minutes to compile, so that no tile is compiled to see that it is too large (on a CPU):
+    working: int | None = None  # bytes for a pixel
+    compiling: int | None = None  # bytes for compiling, and for what is compiled
 
     @property
     def margin(self) -> int:

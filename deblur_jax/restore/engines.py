@@ -86,6 +86,9 @@ class JaxEngine:
     def _tiling(self, height: int, width: int) -> Tiling:
         multiple = self.facts.multiple_of
         pixels = (height + multiple) * (width + multiple)
+        if self._memory is not None and self.facts.working and self.devices[0].platform == "cpu":
+            known = _free_bytes(self.devices, self._memory - self._reserved()) / (self.facts.working + _BESIDE)
+            pixels = max(1, min(pixels, int(known)))
         tiling = tiles.plan(height, width, facts=self.facts, pixels=pixels)
         if self.batch > 1 and self._fits("space", tiling.tile_height, tiling.tile_width):
             return tiling
@@ -166,9 +169,14 @@ class JaxEngine:
         total = needs.argument_size_in_bytes + needs.output_size_in_bytes + needs.temp_size_in_bytes
         if self.devices[0].platform == "cpu":
             total += _BESIDE * math.ceil(height / shares) * width
-        return total <= _free_bytes(self.devices, self._memory)
+        return total <= _free_bytes(self.devices, self._memory and self._memory - self._reserved())
+
+    def _reserved(self) -> int:
+        """For compiling, beyond what it takes of small networks, which whoever gives the memory has counted."""
+        return max(0, (self.facts.compiling or 0) - COMPILING)
 
 
+COMPILING = 250 * 1024**2  # bytes
 _BESIDE = 30  # bytes a pixel that the tile takes beside the network: before and after, as floats, and as it is stored
 
 

@@ -4,14 +4,14 @@ Tiles overlap by what a network's receptive field needs and begin at multiples o
 of each is what the whole picture would have given: nothing is blended. A tile beside the picture's border ends there,
 as the picture does.
 
-A network that sees the whole picture sees its tile instead: then what is kept is only near to what the whole would have
-given, by how far was measured (its facts' `tile` and `overlap`).
+A network that sees the whole picture sees its tile instead, and gives only nearly what the whole would have given; how
+large its tiles shall be was measured (its facts' `tile` and `overlap`). They fade into each other where they overlap.
 """
 
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Shaped
@@ -31,6 +31,7 @@ class Tiling:
     tile_width: int
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
+    fading: bool = False
 
     @property
     def count(self) -> int:
@@ -60,7 +61,7 @@ def plan(height: int, width: int, *, facts: Facts, pixels: int) -> Tiling:
         if best is None or cost < best[0]:
             best = cost, Tiling(height, width, tile_height, tile_width, tops, lefts)
     assert best is not None
-    return best[1]
+    return replace(best[1], fading=facts.tile is not None)
 
 
 def restore(
@@ -78,7 +79,9 @@ def restore(
     h, w = picture.shape[:2]
     rows, columns = _reflected(h, w, tiling)
     restored = np.empty_like(picture)
-    places = list(itertools.product(_kept(tiling.tops, tiling.tile_height), _kept(tiling.lefts, tiling.tile_width)))
+    sides = (tiling.tops, tiling.tile_height), (tiling.lefts, tiling.tile_width)
+    places = list(itertools.product(*((_all if tiling.fading else _kept)(*side) for side in sides)))
+    down, across = (_rising(*side) for side in sides)
     for start in range(0, len(places), batch):
         some = places[start : start + batch]
         cut = [
@@ -87,7 +90,8 @@ def restore(
         ]
         for tile, ((y, top, bottom), (x, left, right)) in zip(apply(np.stack(cut)), some, strict=True):
             there = restored[top:bottom, left:right]
-            there[:] = tile[top - y :, left - x :][: there.shape[0], : there.shape[1]]
+            here = tile[top - y :, left - x :][: there.shape[0], : there.shape[1]]
+            there[:] = _faded(there, here, down[y], across[x]) if tiling.fading else here
         if tick:
             tick(start + len(some), len(places))
     return restored
@@ -124,3 +128,27 @@ def _kept(starts: tuple[int, ...], tile: int) -> Iterator[tuple[int, int, int]]:
     """Of each tile: where it begins, and from where to where it is kept: to the middle of each overlap."""
     cuts = [(a + tile + b) // 2 for a, b in itertools.pairwise(starts)]
     yield from zip(starts, [starts[0], *cuts], [*cuts, starts[-1] + tile], strict=True)
+
+
+def _all(starts: tuple[int, ...], tile: int) -> Iterator[tuple[int, int, int]]:
+    yield from ((start, start, start + tile) for start in starts)
+
+
+def _rising(starts: tuple[int, ...], tile: int) -> dict[int, Shaped[np.ndarray, "tile"]]:
+    """Of each tile by its start: from 0 to 1 over what the one before it has too."""
+    overlaps = [0, *(a + tile - b for a, b in itertools.pairwise(starts))]
+    steps = np.arange(tile, dtype=np.float32) + 0.5
+    return {s: np.minimum(1.0, steps / o) if o else np.ones_like(steps) for s, o in zip(starts, overlaps, strict=True)}
+
+
+def _faded(
+    there: Shaped[np.ndarray, "h w c"],
+    tile: Shaped[np.ndarray, "h w c"],
+    down: Shaped[np.ndarray, "th"],
+    across: Shaped[np.ndarray, "tw"],
+) -> Shaped[np.ndarray, "h w c"]:
+    """The tile over what the tiles before it left; where none was, nothing is read."""
+    h, w = tile.shape[:2]
+    share = np.outer(down[:h], across[:w])[..., None]
+    mixed = share * tile + np.where(share < 1.0, (1.0 - share) * there, 0.0)
+    return np.rint(mixed) if np.issubdtype(tile.dtype, np.integer) else mixed

@@ -52,6 +52,26 @@ def test_a_filter_over_tiles_is_the_filter_over_the_whole():
     np.testing.assert_allclose(restored, whole, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+def test_tiles_that_differ_fade_into_each_other(dtype):
+    """Each tile gives another value: in between it changes by small steps, and nothing that was not written shows."""
+    known = dataclasses.replace(FACTS["maxim"], tile=64, overlap=8, multiple_of=4)
+    picture = np.random.default_rng(0).integers(0, 256, (150, 170, 3)).astype(dtype)
+    tiling = tiles.plan(150, 170, facts=known, pixels=10**6)
+    assert tiling.count == 10
+    values = iter(np.random.default_rng(1).permutation(np.linspace(20, 200, 10)))
+    restored = tiles.restore(lambda stack: np.full_like(stack, next(values)), picture, tiling)
+    assert restored.dtype == dtype
+    assert restored.shape == picture.shape
+    assert 20 <= restored.min() <= restored.max() <= 200
+    for axis in (0, 1):
+        steps = np.abs(np.diff(restored.astype(np.float32), axis=axis))
+        assert steps.max() <= 1.6 * 180 / 16  # at a corner four tiles meet; without fading it would be 180
+    # Tiles that agree leave no trace.
+    same = tiles.restore(lambda stack: stack, picture, tiling)
+    np.testing.assert_allclose(same, picture, rtol=1e-6)
+
+
 def test_a_network_that_sees_everything_gets_no_larger_tiles_than_it_shall():
     known = FACTS["maxim"]
     assert tiles.plan(720, 1280, facts=known, pixels=10**8).count == 1  # as its published scores were taken
