@@ -79,21 +79,26 @@ def restore(
     h, w = picture.shape[:2]
     rows, columns = _reflected(h, w, tiling)
     restored = np.empty_like(picture)
-    sides = (tiling.tops, tiling.tile_height), (tiling.lefts, tiling.tile_width)
-    places = list(itertools.product(*((_all if tiling.fading else _kept)(*side) for side in sides)))
-    down, across = (_rising(*side) for side in sides)
-    for start in range(0, len(places), batch):
-        some = places[start : start + batch]
-        cut = [
-            picture[np.ix_(rows[y : y + tiling.tile_height], columns[x : x + tiling.tile_width])]
-            for (y, *_), (x, *_) in some
-        ]
-        for tile, ((y, top, bottom), (x, left, right)) in zip(apply(np.stack(cut)), some, strict=True):
-            there = restored[top:bottom, left:right]
-            here = tile[top - y :, left - x :][: there.shape[0], : there.shape[1]]
-            there[:] = _faded(there, here, down[y], across[x]) if tiling.fading else here
-        if tick:
-            tick(start + len(some), len(places))
+    lines = (_fading if tiling.fading else _cut)(tiling.tops, tiling.tile_height)
+    done = 0
+    for y, top, bottom, rising in lines:
+        # Where tiles fade, a row of them is whole before it meets the one above.
+        there = restored[top:bottom]
+        band = np.empty_like(there) if tiling.fading else there
+        places = list((_fading if tiling.fading else _cut)(tiling.lefts, tiling.tile_width))
+        for start in range(0, len(places), batch):
+            some = places[start : start + batch]
+            down = rows[y : y + tiling.tile_height]
+            cut = np.stack([picture[np.ix_(down, columns[x : x + tiling.tile_width])] for x, *_ in some])
+            for tile, (x, left, right, rising_across) in zip(apply(cut), some, strict=True):
+                part = band[:, left:right]
+                here = tile[top - y :, left - x :][: len(part), : part.shape[1]]
+                part[:] = _over(part, here, rising_across[None, : part.shape[1], None])
+            done += len(some)
+            if tick:
+                tick(done, tiling.count)
+        if tiling.fading:
+            there[:] = _over(there, band, rising[: len(there), None, None])
     return restored
 
 
@@ -124,31 +129,29 @@ def _starts(size: int, tile: int, margin: int) -> tuple[int, ...]:
     return (*range(0, size - tile, tile - 2 * margin), size - tile)
 
 
-def _kept(starts: tuple[int, ...], tile: int) -> Iterator[tuple[int, int, int]]:
-    """Of each tile: where it begins, and from where to where it is kept: to the middle of each overlap."""
+_Place = tuple[int, int, int, Shaped[np.ndarray, "n"]]
+
+
+def _cut(starts: tuple[int, ...], tile: int) -> Iterator[_Place]:
+    """Of each tile: where it begins, from where to where it is kept (to the middle of each overlap), all of it."""
     cuts = [(a + tile + b) // 2 for a, b in itertools.pairwise(starts)]
-    yield from zip(starts, [starts[0], *cuts], [*cuts, starts[-1] + tile], strict=True)
+    for start, first, last in zip(starts, [starts[0], *cuts], [*cuts, starts[-1] + tile], strict=True):
+        yield start, first, last, np.ones(last - first, np.float32)
 
 
-def _all(starts: tuple[int, ...], tile: int) -> Iterator[tuple[int, int, int]]:
-    yield from ((start, start, start + tile) for start in starts)
-
-
-def _rising(starts: tuple[int, ...], tile: int) -> dict[int, Shaped[np.ndarray, "tile"]]:
-    """Of each tile by its start: from 0 to 1 over what the one before it has too."""
+def _fading(starts: tuple[int, ...], tile: int) -> Iterator[_Place]:
+    """All of each tile is kept, its share rising from 0 to 1 over what the one before it has too."""
     overlaps = [0, *(a + tile - b for a, b in itertools.pairwise(starts))]
     steps = np.arange(tile, dtype=np.float32) + 0.5
-    return {s: np.minimum(1.0, steps / o) if o else np.ones_like(steps) for s, o in zip(starts, overlaps, strict=True)}
+    for start, overlap in zip(starts, overlaps, strict=True):
+        yield start, start, start + tile, np.minimum(1.0, steps / overlap) if overlap else np.ones_like(steps)
 
 
-def _faded(
-    there: Shaped[np.ndarray, "h w c"],
-    tile: Shaped[np.ndarray, "h w c"],
-    down: Shaped[np.ndarray, "th"],
-    across: Shaped[np.ndarray, "tw"],
+def _over(
+    there: Shaped[np.ndarray, "h w c"], here: Shaped[np.ndarray, "h w c"], share: Shaped[np.ndarray, "..."]
 ) -> Shaped[np.ndarray, "h w c"]:
-    """The tile over what the tiles before it left; where none was, nothing is read."""
-    h, w = tile.shape[:2]
-    share = np.outer(down[:h], across[:w])[..., None]
-    mixed = share * tile + np.where(share < 1.0, (1.0 - share) * there, 0.0)
-    return np.rint(mixed) if np.issubdtype(tile.dtype, np.integer) else mixed
+    """What is here over what is there; where all is here, `there` is not read."""
+    if (share == 1.0).all():
+        return here
+    mixed = share * here + np.where(share < 1.0, (1.0 - share) * there, 0.0)
+    return np.rint(mixed) if np.issubdtype(here.dtype, np.integer) else mixed
