@@ -197,7 +197,10 @@ def test_builders_work_in_tfds_own_way(tmp_path, pictures):
     assert [r["blur"] for r in records] == [row[2].read_bytes() for row in expected["val"]]
 
 
-@pytest.mark.parametrize("folder", sorted(p.parent for p in DATA.glob("*/README.md")), ids=lambda p: p.name)
+FOLDERS = sorted(p.parent for p in DATA.glob("*/README.md") if p.parent.name != "photos")  # that is a list, no dataset
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda p: p.name)
 def test_a_folder_is_complete(folder):
     builder = builders.find_builder(folder)
     assert builder.name == folder.name

@@ -146,6 +146,7 @@ def test_the_committed_list_is_what_the_rule_keeps_aside():
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for _, digest in lines)
 
 
+@pytest.mark.slow
 def test_the_report_has_the_groups_and_the_baselines(made, nano, tmp_path, capsys):
     out = tmp_path / "report"
     arguments = [

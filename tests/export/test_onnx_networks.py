@@ -53,6 +53,7 @@ def test_equal(name, random_variables):
     assert nodes in (None, found.total())
 
 
+@pytest.mark.slow
 def test_maxim_is_equal_for_any_size():
     """Its blocks and grids take axes apart, which transposes."""
     config = MaximConfig(features=4, stages=1, depth=2, scales=2, groups=1, bottlenecks=1, windows=(4, 2), reduction=2)

@@ -170,7 +170,8 @@ def test_deployed_it_lacks_what_only_training_looks_at(variables, noise):
     assert [e.shape[1] for e in every] == [8, 8, 4]
 
 
-@pytest.mark.parametrize("remat", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("remat", [False, True])
 def test_every_parameter_gets_a_finite_gradient(variables, noise, remat):
     x, module = noise(1, 8, 8, 3), Maxim(TINY, remat=remat)
 

@@ -97,6 +97,7 @@ def test_a_package_comes_back_as_what_was_written(package, flat, tmp_path):
     same(importing.read(folder / "models" / "model.json"), flat)
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_file_that_restores(package, flat, tmp_path, noise, capsys):
     output = tmp_path / "imported.safetensors"
     assert main(["weights", "import", str(package()), "-o", str(output)]) == 0
