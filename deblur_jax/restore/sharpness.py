@@ -30,7 +30,7 @@ __all__ = ["AUTO_THRESHOLD", "TOO_BLURRED", "Sharpness", "sharpness"]
 # other constant was tried out: 2.6 % and 81 %; the threshold was chosen with both halves in view).
 AUTO_THRESHOLD = 0.78  # a blur of 0.8 pixels
 # 3.9 pixels: 99 % of the widest blurs above are narrower. Help fades there and ends nowhere at once: of 40 photographs
-# under 13 Gaussians and discs each, those that score 0.35 to 0.4 got 0.64 dB better with the Nano that ships (median),
+# under 13 Gaussians and discs each, those that score 0.35 to 0.4 got 0.64 dB better with the first Nano (median),
 # those of 0.2 to 0.25 got 0.36 dB.
 TOO_BLURRED = 0.25
 
