@@ -172,6 +172,8 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
     for side in ("train", "val"):
         if folders := noted.get("config", {}).get("data", {}).get(side):
             noted["config"]["data"][side] = [Path(folder).name for folder in folders]
+    if start := noted.get("config", {}).get("start_from"):
+        noted["config"]["start_from"] = "/".join(Path(start).parts[-2:])  # run/best.safetensors
     save(
         path,
         network=found.network,

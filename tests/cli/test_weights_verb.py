@@ -41,7 +41,7 @@ def test_a_list_for_programs(said, nano):
     _, out, _ = said("list", "--json")
     bundled, mine = json.loads(out)
     assert bundled["name"] == "nano"
-    assert bundled["summary"].startswith("a first Nano")
+    assert bundled["summary"].startswith("Nano: ")
     assert (mine["name"], mine["whose"], mine["network"], mine["summary"]) == ("mine", "yours", "nano", "")
 
 

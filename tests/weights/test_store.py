@@ -125,13 +125,15 @@ def test_packing_merges_halves_and_forgets_the_machine(random_variables, tmp_pat
     for variant in ({}, {"branches": False}):
         entry = NANO.varied(**variant)
         trained = jax.tree.map(np.asarray, random_variables(entry.training())["params"])
-        card = {"step": 5, "config": {"data": {"train": ["/home/somebody/photos"], "val": []}}}
+        started = {"start_from": "/home/somebody/runs/one/best.safetensors"}
+        card = {"step": 5, "config": {**started, "data": {"train": ["/home/somebody/photos"], "val": []}}}
         source, target = tmp_path / "run.safetensors", tmp_path / "packed.safetensors"
         weights.save(source, network="nano", params=trained, card=card, variant=variant)
         weights.pack(source, target, card={"licence": "Apache-2.0"})
         packed = weights.load(target)
         assert (packed.network, packed.variant, packed.merged) == ("nano", {}, True)
-        assert packed.card == {"step": 5, "licence": "Apache-2.0", "config": {"data": {"train": ["photos"], "val": []}}}
+        config = {"start_from": "one/best.safetensors", "data": {"train": ["photos"], "val": []}}
+        assert packed.card == {"step": 5, "licence": "Apache-2.0", "config": config}
         assert target.stat().st_size < 3 * 2**20
         expected = weights.load(source).deployed()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), packed.params, expected)
