@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
+    from deblur_jax.cli.progress import Progress
     from deblur_jax.errors import UserError
     from deblur_jax.export import artifact, formats, kit
 
@@ -58,7 +59,9 @@ def run(options: argparse.Namespace) -> int:
         calibration=_calibration(options.calibrate),
         validation=_validation(options.val),
     )
-    card = artifact.write(loaded, Path(options.model).stem, options.output, settings, kit=options.kit)
+    name = Path(options.model).stem
+    with Progress("comparing with JAX", scale=3e6, unit=" megapixels") as tick:
+        card = artifact.write(loaded, name, options.output, settings, kit=options.kit, tick=tick)
     _say(options.output, card)
     return 0
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +21,33 @@ from deblur_jax.errors import UserError
 from deblur_jax.export import formats, parity
 from deblur_jax.export import kit as kits
 from deblur_jax.export.formats import Made, Options
-from deblur_jax.models import facts
+from deblur_jax.models import facts, layers
 from deblur_jax.weights import Weights
 from deblur_jax.weights.artifact import CARD, FORMAT, VERSION, digest
 
 __all__ = ["write"]
 
 
-def write(weights: Weights, name: str, folder: Path, options: Options, *, kit: str | None = None) -> dict[str, Any]:
-    """Exports, compares with JAX and writes; returns the card. On an error nothing is left."""
+def write(
+    weights: Weights,
+    name: str,
+    folder: Path,
+    options: Options,
+    *,
+    kit: str | None = None,
+    tick: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Exports, compares with JAX and writes; returns the card. On an error nothing is left.
+
+    `tick` hears how far the comparison is, which takes minutes for a large network.
+    """
     folder = Path(folder)
     _check(weights, folder, options)
     if kit:
         kits.check(kit, options)
     made = formats.make(weights, options)
     with formats.running(made, options) as network:
-        report = _compare(weights, made, options, network)
+        report = _compare(weights, made, options, network, tick)
         if not report["equal"]:
             raise UserError(_unequal(name, report.get("computed_in_half", report)))
         golden, bound = _golden(weights, made, options, network)
@@ -76,12 +88,15 @@ def _check(weights: Weights, folder: Path, options: Options) -> None:
 # --- What it is compared with ------------------------------------------------------------------------------
 
 
-def _compare(weights: Weights, made: Made, options: Options, network: parity.Run) -> dict[str, Any]:
+def _compare(
+    weights: Weights, made: Made, options: Options, network: parity.Run, tick: Callable[[int, int], None] | None
+) -> dict[str, Any]:
     def cases() -> Any:
         return parity.pictures(weights.entry.config.multiple_of, made.least, batch=options.at_once, size=options.size)
 
     reference = _reference(weights, options)
-    report = parity.compare(reference, network, cases(), options.precision, whole_numbers=options.whole_numbers)
+    whole = options.whole_numbers
+    report = parity.compare(reference, network, cases(), options.precision, whole_numbers=whole, tick=tick)
     if report["equal"] and options.precision == "fp16":
         # ONNX Runtime computes half precision in float32 on a CPU; what it costs where it is real, JAX says.
         halved = _reference(weights, options, dtype=jnp.float16)
@@ -92,7 +107,9 @@ def _compare(weights: Weights, made: Made, options: Options, network: parity.Run
 
 
 def _reference(weights: Weights, options: Options, *, dtype: Any = jnp.float32) -> parity.Run:
-    apply, variables = jax.jit(weights.entry.deployed(dtype=dtype).apply), {"params": weights.deployed()}
+    fast = layers.compiler_options(jax.default_backend())
+    apply = jax.jit(weights.entry.deployed(dtype=dtype).apply, compiler_options=fast)
+    variables = {"params": weights.deployed()}
 
     def run(pictures: np.ndarray) -> np.ndarray:
         if not options.whole_numbers:

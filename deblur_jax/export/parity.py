@@ -1,7 +1,7 @@
 """Whether an exported network gives what JAX gives: natural pictures and such as look for trouble, of several sizes."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -62,13 +62,15 @@ def pictures(
 def compare(
     reference: Run,
     exported: Run,
-    cases: Iterator[tuple[str, np.ndarray]],
+    cases: Iterable[tuple[str, np.ndarray]],
     precision: str,
     *,
     whole_numbers: bool = False,
+    tick: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """The report that goes into the card; `equal` says whether the bound holds."""
-    found = []
+    """The report that goes into the card; `equal` says whether the bound holds. `tick` gets the values done of all."""
+    cases, found, done = list(cases), [], 0
+    total = sum(picture.size for _, picture in cases)
     for name, picture in cases:
         expected, given = np.asarray(reference(picture)), np.asarray(exported(picture))
         error = np.abs(given.astype(np.float64) - expected)
@@ -82,6 +84,9 @@ def compare(
                 "psnr": None if not error.any() else float(-20 * np.log10(np.sqrt((error**2).mean()) / scale)),
             }
         )
+        done += picture.size
+        if tick:
+            tick(done, total)
     worst = max(case["greatest_error"] for case in found)
     seen = [case["psnr"] for case in found if "photo" in case["input"] and case["psnr"] is not None]
     bound = dict(BOUNDS[precision])

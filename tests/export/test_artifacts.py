@@ -256,3 +256,10 @@ def test_onnx_runtime_is_imported_by_those_alone_who_use_it():
 def test_the_options_are_the_commands():
     assert formats.KINDS == ("onnx", "stablehlo", "savedmodel")
     assert set(parity.BOUNDS) == set(formats.PRECISIONS)
+
+
+def test_the_comparison_says_how_far_it_is():
+    cases = [(name, np.zeros((1, height, 4, 3), np.float32)) for name, height in (("one", 4), ("two", 8))]
+    said = []
+    parity.compare(lambda x: x, lambda x: x, cases, "fp32", tick=lambda done, total: said.append((done, total)))
+    assert said == [(48, 144), (144, 144)]
