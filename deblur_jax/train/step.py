@@ -112,7 +112,10 @@ def train_step(
         # Early on the mean follows fast, or it would remember the beginning for long.
         decay = jnp.minimum(config.ema, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda e, p: decay * e + (1.0 - decay) * p, state.ema, params)
-        return State(state.step + 1, params, opt, ema), {**named, "gradient": norm, "finite": finite}
+        new = State(state.step + 1, params, opt, ema)
+        # Left to XLA, some leaves would come out sharded in another way, and the second step be compiled once more.
+        new = jax.lax.with_sharding_constraint(new, meshes.of_state(mesh, new))
+        return new, {**named, "gradient": norm, "finite": finite}
 
     platform = mesh.devices.flat[0].platform
     # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.

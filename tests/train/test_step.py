@@ -68,6 +68,17 @@ def test_fsdp_shares_parameters_and_optimiser(tiny):
             assert leaf.addressable_shards[0].data.size == leaf.size // 4
 
 
+def test_a_step_gives_the_state_back_as_it_lay(tiny):
+    """Or it would be compiled twice, which takes minutes for a large network."""
+    levels = {"widths": (8, 16, 128), "down_blocks": (0, 0), "up_blocks": (0, 0)}
+    config = tiny(mesh={"data": 1, "fsdp": 2, "space": 1}, variant={**TINY, **levels})
+    state, _ = trained(config, 1)
+    lies = jax.tree.map(lambda leaf: leaf.sharding, state)
+    asked = meshes.of_state(meshes.make(**config.mesh), state)
+    for leaf, one, other in zip(*map(jax.tree.leaves, (state, lies, asked)), strict=True):
+        assert one.is_equivalent_to(other, leaf.ndim)
+
+
 @pytest.mark.slow
 def test_accumulation_equals_the_whole_batch(tiny, alone):
     state, numbers = trained(tiny(at_once=2))
