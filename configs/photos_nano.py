@@ -10,8 +10,8 @@ makes the blur inside the training step. On a CPU that takes longer than learnin
 
 Data: some hundred sharp photographs at least (reduced to 1280 pixels a side; at full size they are soft). A fifth of
 them, chosen by their names, is kept for validation; data/photos/ lists those of ours.
-Cost: 0.3 s a step on two quiet CPU cores, from pairs. On Linux `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` before the command
-takes about a tenth off: a step gets 30 000 small pages from the system, or some hundred large ones.
+Cost: 0.3 s a step on two quiet CPU cores, from pairs. On Linux `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` before the
+command takes about a tenth off: a step gets 30 000 small pages from the system, or some hundred large ones.
 Result: 6500 steps from pairs, +0.35 dB on shakes of 9 to 21 pixels (deblur_jax/weights/bundled/nano.md). A learning
 rate of 3e-3 diverged after 1375 steps. AdamW with branches, at 5e-4: +0.33 dB after 5000 steps, each a third shorter;
 at 1e-3 the network died within 1000 and returned its input. Going on from there with 9500 steps of 16 crops of 64

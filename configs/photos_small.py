@@ -10,7 +10,7 @@ Data: as photos_nano. With files of recorded camera motion (TUM-VI's, as data/ph
 Cost: on two CPU cores 1.9 s a step of 8 crops of 96, in float32 from pairs; not measured on an accelerator.
 Result: only begun. 1000 such steps from the pairs of photos_nano (`--config.dtype=float32 --config.batch=8
 --config.crop="((0,96),)" --config.loss.ssim=0.0 --config.loss.psnr=0.002 --config.optim.name=muon
---config.optim.lr=1e-3`, half an hour) gain 0.65 dB on `deblur data grid`; Nano, of some sixty times as many pixels, gains
+--config.optim.lr=1e-3`, half an hour) gain 0.65 dB on `deblur data grid`; Nano, of sixty times as many pixels, gains
 0.39. But most of it is noise removed: 0.90 dB where there is much, 0.39 where there is little, and on shakes of 9 to 21
 pixels 0.21, where Nano has 0.48. So these weights are not shipped; by `val/psnr_gain` alone they would have been.
 """

@@ -4,10 +4,10 @@
 
 Data: pairs made once by `deblur data blur --config configs/photos_nano.py`, as its docstring says.
 Cost: 0.3 s a step on two CPU cores; 2000 steps.
-Result: 1000 steps (`--config.steps=1000`) from the pairs of weights/bundled/nano.md gained, on 192 crops of 128 kept aside:
-baseline 0.278 dB, quarter_alone 0.253, no_sixteenth 0.258, to_a_thirty_second 0.276. Where the depth
-lies hardly decides. The shipped weights, after 29 200 steps, gain 0.381 dB there: more time alone will not bring much.
-What was learned of the others by hand stands in configs/photos_nano.py.
+Result: 1000 steps (`--config.steps=1000`) from the pairs of weights/bundled/nano.md gained, on 192 crops of 128 kept
+aside: baseline 0.278 dB, quarter_alone 0.253, no_sixteenth 0.258, to_a_thirty_second 0.276. Where the depth lies hardly
+decides. The shipped weights, after 29 200 steps, gain 0.381 dB there: more time alone will not bring much. What was
+learned of the others by hand stands in configs/photos_nano.py.
 """
 
 from deblur_jax.train.config import base
