@@ -4,8 +4,12 @@ import collections
 import contextlib
 import json
 import math
+import multiprocessing
+import os
 import signal
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,25 +41,45 @@ _SHARP, _SAME = 40.0, 60.0  # dB: what is that near to its sharp picture is not 
 
 
 class _Stop:
-    """Whether SIGTERM or SIGINT came, or the scheduler wants the machine back; agreed among all processes."""
+    """Whether SIGTERM or SIGINT came, or the scheduler wants the machine back; agreed among all processes.
+
+    While XLA compiles, minutes for the largest networks, Python's handlers wait. Before the first step there is nothing
+    to save, so a thread that the signal wakes leaves at once.
+    """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.stepped = False
         # With several processes JAX's own preemption service listens to SIGTERM, and finds a step that suits all.
         ours = (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ()
         self._before = {s: signal.signal(s, self._ask) for s in ours}
+        woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._woke_before = signal.set_wakeup_fd(self._waker.fileno())
+        threading.Thread(target=self._leave, args=(woken, ours), daemon=True).start()
 
     def _ask(self, signum: int, _: Any) -> None:
         if self.asked and signum == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice
         self.asked = True
 
+    def _leave(self, woken: socket.socket, ours: tuple[signal.Signals, ...]) -> None:
+        with woken:
+            while number := woken.recv(1):
+                if number[0] in ours and not self.stepped:
+                    print("stopped before its first step; the same command begins there", file=sys.stderr, flush=True)
+                    for child in multiprocessing.active_children():
+                        child.terminate()
+                    os._exit(RESUMABLE)
+
     def at(self, step: int) -> bool:
+        self.stepped = True
         if jax.process_count() > 1:
             return multihost_utils.reached_preemption_sync_point(step)
         return self.asked
 
-    def restore(self) -> None:
+    def close(self) -> None:
+        signal.set_wakeup_fd(self._woke_before)
+        self._waker.close()
         for s, handler in self._before.items():
             signal.signal(s, handler)
 
@@ -72,7 +96,7 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
     recipe = data.recipe(config)
     windows = data.recorded(config, recipe)
     first = jax.process_index() == 0
-    with contextlib.closing(Workdir(address)) as workdir:
+    with contextlib.closing(Workdir(address)) as workdir, contextlib.closing(_Stop()) as stop:
         checkpoints = Checkpoints(workdir.checkpoints, config)
         state = steps.start(module, config, mesh, parameters)
         restored = checkpoints.restore(state)
@@ -83,7 +107,6 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
             write_whole(workdir.folder / "config.json", config.to_json_best_effort(indent=1).encode())
         log = Log(workdir.folder, start, config.steps, writes=first)
         log.say(_greeting(config, mesh, start, train, val))
-        stop = _Stop()
         try:
             trainer = _Trainer(config, mesh, module, state, start, log, workdir, on_nan)
             trainer.step = steps.train_step(
@@ -97,7 +120,6 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
             finally:
                 trainer.end_trace()
         finally:
-            stop.restore()
             checkpoints.close()
             log.close()
 

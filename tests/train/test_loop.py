@@ -207,6 +207,21 @@ def test_a_process_killed_anywhere_goes_on_as_if_nothing_had_happened(tiny, tmp_
     assert steps == list(range(1, 41))
 
 
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+def test_a_process_asked_to_stop_while_its_step_is_compiled_stops_at_once(tiny, tmp_path, sign):
+    program = [*command(tiny(steps=2), tmp_path / "run")]
+    here = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path), "XLA_FLAGS": ""}
+    with subprocess.Popen(program, stderr=subprocess.PIPE, text=True, env=here) as process:
+        assert process.stderr is not None
+        while "a new run" not in (said := process.stderr.readline()):
+            assert said, "ended without its greeting"
+        process.send_signal(sign)
+        rest = process.stderr.read()
+    assert process.returncode == 75, rest
+    assert "stopped before its first step" in rest
+    assert not list((tmp_path / "run" / "checkpoints").glob("[0-9]*"))
+
+
 @pytest.mark.slow
 def test_training_beats_the_blurry_input_on_pictures_it_never_saw(tiny, tmp_path):
     variant = {**TINY, "widths": (24,), "middle_blocks": 2}
