@@ -54,6 +54,9 @@ def base() -> Config:
                 "frequency": 0.0,
                 "edge": 0.0,
             },
+            # Weights of the scales in the losses, finest first; (): all alike. What only serves scales of weight 0 is not
+            # computed: the coarse ones, which cost least, can be taught first.
+            "scales": (),
             "optim": {
                 "name": "adamw",  # or "muon": fewer steps for small networks, each a little longer
                 "lr": 5e-4,

@@ -79,7 +79,8 @@ def train_step(
 
     def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         estimates: Any = module.apply({"params": params}, blur, train=True)
-        return objective(estimates, layers.targets(sharp, estimates), weights=dict(config.loss))
+        targets = layers.targets(sharp, estimates)
+        return objective(estimates, targets, weights=dict(config.loss), scale_weights=config.scales or None)
 
     def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
         (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)
