@@ -74,13 +74,14 @@ def train_step(
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Jitted; the old state is given up. Where loss or gradient are not finite, the gradient counts as zero."""
     update = optimiser(config)
+    shares = [float(share) for share in config.scales] or None
     # At the mean of all parts, as if there were one.
     parts = config.batch // config.at_once if config.at_once else 1
 
     def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         estimates: Any = module.apply({"params": params}, blur, train=True)
         targets = layers.targets(sharp, estimates)
-        return objective(estimates, targets, weights=dict(config.loss), scale_weights=config.scales or None)
+        return objective(estimates, targets, weights=dict(config.loss), scale_weights=shares)
 
     def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
         (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)

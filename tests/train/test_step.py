@@ -169,6 +169,31 @@ def test_remat_computes_the_same_in_less_memory(tiny):
     assert less < 0.5 * most
 
 
+def test_a_scale_left_out_is_neither_taught_nor_computed(tiny):
+    def run(scales):
+        variant = {"scales": 2, "widths": (12, 4), "blocks": (2, 1)}
+        config = tiny(network="small", variant=variant, scales=scales)
+        config.loss.ssim = config.optim.weight_decay = 0.0
+        mesh = meshes.make(**config.mesh)
+        module = zoo.get("small").varied(**variant).training()
+        generator = np.random.default_rng(0)
+        batch = {name: generator.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("blur", "sharp")}
+        state = steps.start(module, config, mesh)
+        before = jax.device_get(state.params)
+        compiled = steps.train_step(module, config, mesh, Recipe()).lower(state, batch).compile()
+        for _ in range(2):
+            state, _ = compiled(state, batch)
+        same = jax.tree.map(lambda a, b: bool((a == b).all()), before, jax.device_get(state.params))
+        taught = {name.split("_")[0] for name, leaves in same.items() if not all(jax.tree.leaves(leaves))}
+        return taught, compiled.cost_analysis()["flops"]
+
+    (all_of_them, most), (coarse, less) = run(()), run((0, 1))
+    assert (all_of_them, coarse) == ({"scale0", "scale1"}, {"scale1"})
+    assert less < 0.3 * most
+    with pytest.raises(UserError, match="2 scales need as many weights"):
+        run((0, 0, 1))
+
+
 def test_operations_are_those_of_the_variant(tiny):
     config = tiny(network="small", variant={})
     known = steps.operations(config, 64)
