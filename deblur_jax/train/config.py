@@ -54,8 +54,8 @@ def base() -> Config:
                 "frequency": 0.0,
                 "edge": 0.0,
             },
-            # Weights of the scales in the losses, finest first; (): all alike. What only serves scales of weight 0 is not
-            # computed (the log's utilisation counts it): the coarse ones, which cost least, can be taught first.
+            # Weights of the scales in the losses, finest first; (): all alike. What only serves scales of weight 0 is
+            # not computed (the log's utilisation counts it): the coarse ones, which cost least, can be taught first.
             "scales": (),
             "optim": {
                 "name": "adamw",  # or "muon": fewer steps for small networks, each a little longer
