@@ -87,7 +87,8 @@ def objective(
     """The weighted sum of losses over all scales, finest first, and its parts by name (unweighted losses).
 
     `weights` are by the names of `LOSSES`; a weight of 0 leaves the loss out. `scale_weights` are
-    normalised to sum to one (equal by default), so that runs with one and three scales compare.
+    normalised to sum to one (equal by default), so that runs with one and three scales compare. `psnr` is of the finest
+    scale alone: on coarse ones nearly sharp pictures have next to no error, and its logarithm would heed only these.
     """
     if unknown := sorted(set(weights) - set(LOSSES)):
         raise UserError(f"unknown loss {unknown[0]!r}; there are {', '.join(LOSSES)}")
@@ -107,14 +108,15 @@ def objective(
             f"take crops of at least {11 * 2 ** (len(targets) - 1)}, or weight 0"
         )
     shares = [w / sum(scale_weights) for w in scale_weights]
+    finest = [float(shares[0] > 0)] + [0.0] * (len(shares) - 1)
 
     parts = {
         name: sum(
-            (s * LOSSES[name](e, t) for s, e, t in zip(shares, estimates, targets, strict=True) if s),
+            (s * LOSSES[name](e, t) for s, e, t in zip(of_scales, estimates, targets, strict=True) if s),
             jnp.zeros(()),
         )
         for name, weight in weights.items()
-        if weight
+        if weight and any(of_scales := finest if name == "psnr" else shares)
     }
     if not parts:
         raise UserError("every loss has weight 0: nothing to minimise")

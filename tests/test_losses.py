@@ -61,6 +61,18 @@ def test_the_objective_is_the_weighted_mean_over_scales(noise):
     np.testing.assert_allclose(total, parts["l1"] + 0.25 * parts["ssim"], rtol=1e-6)
 
 
+def test_psnr_is_of_the_finest_scale_alone(noise):
+    targets = layers.pyramid(noise(2, 32, 32, 3), 2)
+    estimates = layers.pyramid(noise(2, 32, 32, 3, seed=1), 2)
+    weights = {"l1": 1.0, "psnr": 0.5}
+    _, parts = losses.objective(estimates, targets, weights=weights)
+    np.testing.assert_allclose(parts["psnr"], losses.psnr(estimates[0], targets[0]), rtol=1e-6)
+    _, parts = losses.objective(estimates, targets, weights=weights, scale_weights=(0.0, 1.0))
+    assert set(parts) == {"l1"}
+    with pytest.raises(UserError, match="nothing to minimise"):
+        losses.objective(estimates, targets, weights={"psnr": 1.0}, scale_weights=(0.0, 1.0))
+
+
 def test_a_misspelt_or_empty_objective_is_refused(noise):
     x = [noise(1, 16, 16, 3)]
     with pytest.raises(UserError, match="unknown loss 'sim'"):
