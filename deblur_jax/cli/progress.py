@@ -29,10 +29,14 @@ class Progress:
         self._last = now
         rate = (done - self._first) / (now - self._start)
         left = f", {_duration((total - done) / rate)} left" if rate > 0 else ""
-        amount = f"{done / self._scale:.4g} of {total / self._scale:.4g}{self._unit}"
+        amount = f"{_figure(done / self._scale)} of {_figure(total / self._scale)}{self._unit}"
         line = f"{self._what}: {amount}{left}"
         print(f"\r\033[K{line}" if self._terminal else line, end="" if self._terminal else "\n", file=sys.stderr)
         sys.stderr.flush()
+
+
+def _figure(number: float) -> str:
+    return f"{number:.4g}" if number < 1000 else f"{number:.0f}"
 
 
 def _duration(seconds: float) -> str:

@@ -5,12 +5,15 @@ where it was.
 """
 
 import struct
+from collections.abc import Iterator
 
 ORIENTATION = 0x0112
 _WIDTH, _HEIGHT, _EXIF_IFD, _PIXEL_X, _PIXEL_Y, _THUMBNAIL, _THUMBNAIL_LENGTH = (
     *(0x0100, 0x0101, 0x8769, 0xA002, 0xA003),
     *(0x0201, 0x0202),
 )
+_DIRECTORIES = (_EXIF_IFD, 0x8825, 0xA005)  # of the camera, the place, and what readers must agree on
+_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}  # of one value of each type
 
 
 class _Block:
@@ -61,6 +64,25 @@ def upright(exif: bytes) -> tuple[bytes, int]:
     except (KeyError, struct.error):
         raise ValueError("damaged EXIF") from None
     return bytes(block.data), orientation if 1 <= orientation <= 8 else 1
+
+
+def without_trailer(exif: bytes) -> bytes:
+    """The block, cut behind the last value that its directories name: some phones put a preview there."""
+    try:
+        block = _Block(exif)
+        return exif[: max(_ends(block, block.number(4, "I")))]
+    except (KeyError, struct.error):
+        return exif
+
+
+def _ends(block: _Block, directory: int, depth: int = 0) -> Iterator[int]:
+    entries = block.entries(directory)
+    yield directory + 2 + 12 * len(entries) + 4
+    for tag, at in entries.items():
+        if tag in _DIRECTORIES and depth < 2:
+            yield from _ends(block, block.value(at), depth + 1)
+        elif (size := _BYTES.get(block.number(at + 2, "H"), 0) * block.number(at + 4, "I")) > 4:
+            yield block.number(at + 8, "I") + size
 
 
 def _drop_thumbnail(block: _Block, link: int) -> None:

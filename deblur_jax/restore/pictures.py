@@ -39,11 +39,12 @@ SUFFIXES = {
     "tiff": (".tif", ".tiff"),
     "avif": (".avif",),
     "bmp": (".bmp",),
-    "heic": (".heic", ".heif"),
+    "heic": (".heic", ".heif", ".hif"),
     "gif": (".gif",),
 }
 READABLE_SUFFIXES = tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
 WRITABLE_SUFFIXES = tuple(s for format, ss in SUFFIXES.items() if format not in ("heic", "gif") for s in ss)
+_LONGEST = {"exif": 65527, "xmp": 65504}  # bytes that fit into a segment of JPEG
 MAX_PIXELS = 250_000_000  # a picture of 12000x8000 has 96 million
 
 # By the class and not by Image.open, whose own limit of 179 million pixels belongs to the whole process.
@@ -450,7 +451,9 @@ def _encode(picture: Picture, stacked: np.ndarray, format: str, quality: int | N
         options |= {"exif": picture.exif, "xmp": picture.xmp, "icc_profile": picture.icc or None}
         options["quality"] = quality or max(_QUALITY, picture.quality or 0)
     if format == "jpeg":
-        for what, longest in (("exif", 65527), ("xmp", 65504)):
+        if len(picture.exif) > _LONGEST["exif"]:
+            options["exif"] = exif_blocks.without_trailer(picture.exif)
+        for what, longest in _LONGEST.items():
             if len(options[what]) > longest:
                 picture.note(f"{what.upper()} of more than 64 kB does not fit into JPEG and is left out")
                 options[what] = b""

@@ -47,11 +47,11 @@ def saved(image, format, **options):
     return out.getvalue()
 
 
-def exif_block(orientation=1, **more):
+def exif_block(orientation=1, note=b"secret\0note"):
     """With GPS, a maker note and a thumbnail, which Pillow does not write by itself."""
     exif = Image.Exif()
     exif[0x010F], exif[ORIENTATION] = "Maker", orientation
-    exif.get_ifd(EXIF_IFD).update({0x9003: "2020:01:02 03:04:05", 0xA002: 7, 0xA003: 11, 0x927C: b"secret\0note"})
+    exif.get_ifd(EXIF_IFD).update({0x9003: "2020:01:02 03:04:05", 0xA002: 7, 0xA003: 11, 0x927C: note})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (50.0, 6.0, 30.5)})
     block = bytearray(exif.tobytes()[6:])
     thumbnail = saved(Image.new("RGB", (16, 12), "red"), "jpeg")
@@ -64,6 +64,12 @@ def exif_block(orientation=1, **more):
     start = directory + 2 + 24 + 4
     block += struct.pack(order + "HHHIIHHIII", 2, 0x0201, 4, 1, start, 0x0202, 4, 1, len(thumbnail), 0)
     return bytes(block) + thumbnail
+
+
+def heic_with(exif):
+    out = io.BytesIO()
+    pillow_heif.from_pillow(Image.fromarray(smooth(64, 48))).save(out, quality=90, exif=exif)
+    return out.getvalue()
 
 
 def tags_of(data):
@@ -401,6 +407,22 @@ def test_the_maker_note_stays_where_it_was():
     written = Image.open(io.BytesIO(out)).info["exif"][6:]
     assert written.index(b"secret\0note") == block.index(b"secret\0note")
     assert b"\xff\xd8\xff" not in written  # the thumbnail, which shows the old picture
+
+
+def test_exif_too_long_for_jpeg_loses_what_is_behind_it_alone():
+    """A phone's HEIC had a preview of 178 kB behind its EXIF, named by nothing in it."""
+    block = exif_block()
+    behind = random((100_000,)).tobytes()
+    mine = Picture(random((7, 11, 3)), exif=read(heic_with(block + behind), "x").exif)
+    out = encode(mine, "jpeg")
+    assert not mine.notes
+    assert tags_of(out)["exif"][0x927C] == b"secret\0note"
+    assert tags_of(out)["gps"][1] == "N"
+    assert behind[:8] not in out
+    # what is named is kept whole or not at all
+    mine = Picture(mine.pixels, exif=exif_block(note=bytes(100_000)))
+    assert tags_of(encode(mine, "jpeg"))["exif"] == {}
+    assert mine.notes == ["EXIF of more than 64 kB does not fit into JPEG and is left out"]
 
 
 def test_a_colour_profile_does_not_change_the_pixels():
