@@ -43,6 +43,14 @@ def _initializer(gain: float):
     return nn.initializers.variance_scaling(2.0 * gain, "fan_in", "truncated_normal")
 
 
+def _near_identity(gain: float):
+    def initial(key: Array, shape: tuple[int, ...], dtype: Dtype = jnp.float32) -> Array:
+        middle = shape[0] // 2, shape[1] // 2
+        return _initializer(gain)(key, shape, dtype).at[middle].add(jnp.eye(*shape[2:], dtype=dtype))
+
+    return initial
+
+
 # --- Sizes and resolutions -------------------------------------------------------------------------------
 
 
@@ -258,12 +266,14 @@ class Conv(nn.Module):
     size: int = 3
     stride: int = 1
     gain: float = 1.0  # scales the variance of the initial kernel
+    identity: bool = False  # added to the initial kernel
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b H W d"]:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param("kernel", _initializer(self.gain), shape, jnp.float32)
+        initial = _near_identity(self.gain) if self.identity else _initializer(self.gain)
+        kernel = self.param("kernel", initial, shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         x, kernel, bias = (v.astype(self.dtype) for v in (x, kernel, bias))
         if self.stride > 1:

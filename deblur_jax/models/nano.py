@@ -84,8 +84,11 @@ class Nano(nn.Module):
         return layers.in_turn(self, block, blocks, x, remat=self.remat)
 
     def _conv(self, features: int, name: str, x: Float[Array, "b h w c"]) -> Float[Array, "b h w d"]:
-        kind = layers.RepConv if self.config.branches else layers.Conv
-        return kind(features, dtype=self.dtype, name=name)(x)
+        if self.config.branches:
+            return layers.RepConv(features, dtype=self.dtype, name=name)(x)
+        # It begins as the branches would, merged: from plain ones the deep levels learn less, and later.
+        same = x.shape[-1] == features
+        return layers.Conv(features, gain=0.03 if same else 1.0, identity=same, dtype=self.dtype, name=name)(x)
 
 
 def merge(params: dict) -> dict:

@@ -1,5 +1,6 @@
 """The state of a run, and the one jitted step that changes it."""
 
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -19,6 +20,8 @@ from deblur_jax.train import mesh as meshes
 from deblur_jax.train.config import Config
 
 Batch = dict[str, jax.Array]
+
+_GENTLE = 0.1  # of Muon's rate, for biases and the layers that write the picture
 
 
 class State(NamedTuple):
@@ -40,7 +43,8 @@ def optimiser(config: Config) -> optax.GradientTransformation:
     if o.name == "adamw":
         return optax.chain(clip, optax.adamw(rate, *o.betas, weight_decay=o.weight_decay, mask=kernels))
     # A kernel is a matrix from what it sees to what it gives. Its update has the size that Adam's has
-    # (arXiv:2502.16982), so that one rate suits both; biases are Adam's.
+    # (arXiv:2502.16982). Biases, which are Adam's, and the last kernels, whose steps all go the same way in the
+    # picture, take smaller steps: or ReLUs shut, one after the other, and never open again.
     as_matrix = contrib.MuonDimensionNumbers((0, 1, 2), (3,))
     muon = contrib.muon(
         rate,
@@ -48,10 +52,16 @@ def optimiser(config: Config) -> optax.GradientTransformation:
         weight_decay_mask=kernels,
         adam_b1=o.betas[0],
         adam_b2=o.betas[1],
+        adam_learning_rate=lambda step: _GENTLE * rate(step),
         muon_weight_dimension_numbers=lambda params: jax.tree.map(lambda p: as_matrix if p.ndim == 4 else None, params),
         consistent_rms=0.2,
     )
-    return optax.chain(clip, muon)
+
+    def last(params: Any) -> Any:
+        named = jax.tree_util.tree_map_with_path(lambda path, _: "tail" in jax.tree_util.keystr(path), params)
+        return jax.tree.map(operator.and_, named, kernels(params))
+
+    return optax.chain(clip, muon, optax.masked(optax.scale(_GENTLE), last))
 
 
 def start(module: nn.Module, config: Config, mesh: Mesh, params: Any = None) -> State:
@@ -105,7 +115,7 @@ def train_step(
 
             summed = jax.lax.scan(add, zero, split)[0]
             grads, named = jax.tree.map(lambda x: x / parts, summed)
-        norm = optax.tree.norm(grads)
+        norm, idle = optax.tree.norm(grads), _idle(grads)
         finite = jnp.isfinite(norm) & jnp.isfinite(named["loss"])
         # Not by choosing between the old state and the new one, which takes longer than to compute it.
         grads = jax.tree.map(lambda g: jnp.where(finite, g, 0.0), grads)
@@ -117,12 +127,21 @@ def train_step(
         new = State(state.step + 1, params, opt, ema)
         # Left to XLA, some leaves would come out sharded in another way, and the second step be compiled once more.
         new = jax.lax.with_sharding_constraint(new, meshes.of_state(mesh, new))
-        return new, {**named, "gradient": norm, "finite": finite}
+        return new, {**named, "gradient": norm, "idle": idle, "finite": finite}
 
     platform = mesh.devices.flat[0].platform
     # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.
     anew = {"xla_disable_hlo_passes": "cse_barrier_expander"} if config.remat and platform == "cpu" else {}
     return jax.jit(step, donate_argnums=0, compiler_options=layers.compiler_options(platform, **anew))
+
+
+def _idle(grads: Any) -> jax.Array:
+    """The share of channels whose bias has no gradient at all: their ReLU is shut on the whole batch.
+
+    A network may die without a word while the loss goes down. (What serves scales of weight 0 counts as idle, too.)
+    """
+    biases = jnp.concatenate([g for g in jax.tree.leaves(grads) if g.ndim == 1])
+    return jnp.mean(biases == 0.0)
 
 
 def operations(config: Config, side: int) -> float:

@@ -45,6 +45,19 @@ def test_the_merged_network_is_equal(config, photo, random_variables):
     np.testing.assert_allclose(before, after, atol=1e-5)
 
 
+def test_without_branches_it_begins_as_they_would_merged(photo):
+    """From the first step on the deep levels get what the fine ones see; from plain kernels they learn less."""
+    config = NanoConfig.nano()
+    merged = merge(Nano(config).init(jax.random.key(0), photo[:, :32, :32])["params"])
+    plain = Nano(config.merged()).init(jax.random.key(1), photo[:, :32, :32])["params"]
+    for name, layer in merged.items():
+        expected, kernel = (np.asarray(p["kernel"]) for p in (layer, plain[name]))
+        assert np.sqrt(np.mean(kernel**2)) == pytest.approx(np.sqrt(np.mean(expected**2)), rel=0.15), name
+        if "block" in name:
+            centres = np.einsum("cc->c", kernel[1, 1])
+            np.testing.assert_allclose(centres, 1.0, atol=0.15)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 19), (16, 16), (33, 7)])
 def test_any_size_comes_back_at_its_size(size, noise, random_variables):
     network, x = Nano(TINY), noise(1, *size, 3)

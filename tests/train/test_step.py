@@ -194,6 +194,37 @@ def test_a_scale_left_out_is_neither_taught_nor_computed(tiny):
         run((0, 0, 1))
 
 
+def test_idle_counts_what_shut_relus_leave_without_gradient(tiny):
+    config = tiny()
+    mesh = meshes.make(**config.mesh)
+    module = zoo.get(config.network).varied(**config.variant).training()
+    state = steps.start(module, config, mesh)
+    biases = [p.size for p in jax.tree.leaves(state.params) if p.ndim == 1]
+    noise = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    params = jax.device_get(state.params)
+    params["head"]["bias"] = params["head"]["bias"] - 100.0
+    shut = steps.start(module, config, mesh, params)
+    step = steps.train_step(module, config, mesh, Recipe())
+    alive, dead = (float(step(s, {"blur": noise, "sharp": noise // 2})[1]["idle"]) for s in (state, shut))
+    assert alive == 0.0
+    assert dead == pytest.approx(params["head"]["bias"].size / sum(biases))
+
+
+def test_muon_takes_small_steps_with_biases_and_the_last_layer(tiny):
+    config = tiny()
+    config.optim.name, config.optim.lr, config.optim.warmup, config.optim.weight_decay = "muon", 1e-3, 0, 0.0
+    module = zoo.get(config.network).varied(**config.variant).training()
+    params = steps.start(module, config, meshes.make(**config.mesh)).params
+    update = steps.optimiser(config)
+    generator = np.random.default_rng(0)
+    grads = jax.tree.map(lambda p: generator.normal(size=p.shape).astype(np.float32), params)
+    changes = update.update(grads, update.init(params), params)[0]
+    rms = jax.tree.map(lambda c: float(jnp.sqrt(jnp.mean(c**2))), changes)
+    assert rms["head"]["kernel"] == pytest.approx(0.2e-3, rel=0.3)
+    assert rms["tail"]["kernel"] == pytest.approx(0.2e-4, rel=0.3)
+    assert 0.5e-4 < rms["head"]["bias"] < 2e-4
+
+
 def test_operations_are_those_of_the_variant(tiny):
     config = tiny(network="small", variant={})
     known = steps.operations(config, 64)
