@@ -8,7 +8,7 @@ short as ten minutes: `timeout -s TERM 580 deblur train ...`, as often as needed
 Data: as photos_nano. With files of recorded camera motion (TUM-VI's, as data/photos/README.md says) add
 `--config.blur.poses="('ROOM1.txt',)"` and the kind "recorded" to `config.blur.recipe.shares`.
 Cost: not measured.
-Result: not measured yet.
+Result: not measured yet. Watch `idle` in the log, and go about it as photos_small says: the coarsest scale first.
 """
 
 from deblur_jax.train.config import base
@@ -24,7 +24,11 @@ def get_config():
     config.data.max_side = 1280
     config.data.aside = 0.2
     config.data.keep_gb = 2.0
-    config.optim.lr = 2e-4
+    config.optim.name = "muon"
+    config.optim.lr = 5e-4
+    config.optim.warmup = 500
+    config.optim.weight_decay = 0.02
+    config.optim.clip = 0.0
     # Sharp and nearly sharp pictures must come back unharmed, and linearly stored ones no worse.
     config.blur.recipe = {
         "shares": (
