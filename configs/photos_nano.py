@@ -124,6 +124,18 @@ def get_config(name: str = "first"):
             ("gaussian", 0.3),
             ("anisotropic", 0.12),
         )
+    elif name == "lined":  # pictures made narrower or lower, whose long thin things are no traces of motion
+        config.seed = 13
+        config.data.shrink = 4.0
+        config.blur.recipe.shares = (
+            ("sharp", 0.15),
+            ("shake", 0.3),
+            ("line", 0.1),
+            ("defocus", 0.2),
+            ("aperture", 0.05),
+            ("gaussian", 0.15),
+            ("anisotropic", 0.05),
+        )
     elif name == "sharp_too":  # the last runs, which heed sharp and nearly sharp pictures as well
         config.steps = 5600
         config.batch = 18

@@ -6,6 +6,7 @@ share of it, so a run goes on with another number of hosts, and nothing but the 
 
 import collections
 import dataclasses
+import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import grain
@@ -14,7 +15,7 @@ import numpy as np
 from absl import flags
 
 from deblur_jax.errors import UserError
-from deblur_jax.pipeline.pictures import as_8bit, crop, decode, reduced
+from deblur_jax.pipeline.pictures import as_8bit, crop, decode, reduced, shrunk
 from deblur_jax.pipeline.sources import Picture, Source
 
 Batch = dict[str, np.ndarray]
@@ -29,6 +30,7 @@ class LoaderConfig:
     seed: int = 0
     flip: bool = True  # to either side and by quarter turns
     max_side: int | None = None  # reduce larger pictures to this before; photographs are soft at full size
+    shrink: float = 1.0  # reduce height and width, each for itself, by up to this: of sharp pictures alone
     weights: tuple[float, ...] | None = None  # of the sources; None: as many items as each has
     threads: int = 4
     prefetch: int = 4  # batches
@@ -87,16 +89,19 @@ class Loader:
         generator = np.random.default_rng((config.seed, position))
         down, right = generator.random(2)
         flipped, turns = (int(generator.integers(n)) if config.flip else 0 for n in (2, 4))
+        ratios = config.shrink ** -generator.random(2)
 
         side = config.side(position // config.batch)
+        taken = math.ceil(side / ratios.min())
 
         def pieces(kind: str, pictures: Sequence) -> tuple[np.ndarray, tuple[int, int]]:
             held = [self._held((which, index, kind, i), p, item.name) for i, p in enumerate(pictures)]
-            cut = [crop(p, side, down=down, right=right, name=item.name, max_side=config.max_side) for p in held]
+            cut = [crop(p, taken, down=down, right=right, name=item.name, max_side=config.max_side) for p in held]
             sizes = {size for _, size in cut}
             if len(sizes) > 1:
                 raise UserError(f"{item.name}: its frames have different sizes")
-            stack = np.rot90(np.stack([piece for piece, _ in cut]), turns, (1, 2))
+            stack = np.stack([shrunk(piece, *ratios)[:side, :side] for piece, _ in cut])
+            stack = np.rot90(stack, turns, (1, 2))
             stack = np.ascontiguousarray(stack[:, :, ::-1] if flipped else stack)
             return (stack if len(cut) > 1 else stack[0]), sizes.pop()
 
@@ -131,6 +136,10 @@ def _check(sources: Sequence[Source], config: LoaderConfig, process: int, proces
         raise UserError(f"the batch of {config.batch} cannot be shared among {processes} processes")
     if not 0 <= process < processes:
         raise UserError(f"process {process} of {processes}")
+    if not config.shrink >= 1:
+        raise UserError(f"shrink must be at least 1, not {config.shrink}")
+    if config.shrink > 1 and any(source.paired for source in sources):
+        raise UserError("shrink is for sharp pictures: the blur and the noise of pairs would shrink with them")
     if config.weights is not None:
         if len(config.weights) != len(sources):
             raise UserError(f"{len(config.weights)} weights for {len(sources)} sources")

@@ -1,6 +1,7 @@
 """Square pieces of encoded pictures, as uint8 RGB, without decoding more than must be."""
 
 import io
+import math
 import struct
 import zlib
 from pathlib import Path
@@ -42,6 +43,14 @@ def reduced(pixels: np.ndarray, max_side: int | None) -> np.ndarray:
     ratio = max_side / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
+
+
+def shrunk(pixels: np.ndarray, down: float, right: float) -> np.ndarray:
+    """By area, height and width each by its own ratio, to at least a pixel."""
+    height, width = (math.ceil(n * ratio) for n, ratio in zip(pixels.shape, (down, right), strict=False))
+    if (height, width) == pixels.shape[:2]:
+        return pixels
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def decode(data: bytes, name: str | Path, *, silent: bool = True) -> np.ndarray:

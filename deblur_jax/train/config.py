@@ -35,6 +35,7 @@ def base() -> Config:
                 "aside": 0.1,  # chosen by their names
                 "frames": 1,  # neighbouring ones, whose mean is the blurred picture: the recipe's kind "frames"
                 "max_side": 0,  # photographs are reduced to this first; 0: never
+                "shrink": 1.0,  # their height and width, each for itself, by up to this: thin lines, other proportions
                 "threads": 4,
                 "workers": 0,
                 "keep_gb": 0.0,  # of decoded pictures held in memory, where a few photographs are read again and again

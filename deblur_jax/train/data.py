@@ -117,6 +117,7 @@ def _loader(config: Config, train: Sequence[Source], made: Recipe, seed: int) ->
         crop=tuple((start, side + margin) for start, side in config.crop),
         seed=seed,
         max_side=d.max_side or None,
+        shrink=d.shrink,
         weights=tuple(d.weights) or None,
         threads=d.threads,
         workers=d.workers,

@@ -130,6 +130,20 @@ def test_frames_are_cropped_alike():
     np.testing.assert_array_equal(batch["sharp"][:, 2, ..., 2], batch["sharp"][:, 0, ..., 2] + 2)
 
 
+def test_height_and_width_shrink_each_for_itself():
+    config = {"batch": 20, "crop": 16, "flip": False, "shrink": 2.0}
+    pieces = joined(batches([Gradients(20, paired=False)], 10, **config))["sharp"].astype(float)
+    down = (pieces[:, 14, 8, 0] - pieces[:, 1, 8, 0]) / 13  # rows of the picture to a row of the piece
+    right = (pieces[:, 8, 14, 1] - pieces[:, 8, 1, 1]) / 13
+    for ratios in (down, right):
+        assert ratios.min() == pytest.approx(1.0, abs=0.1)
+        assert ratios.max() == pytest.approx(2.0, abs=0.1)
+        assert 0.2 < (ratios < 2**0.5).mean() < 0.8
+    assert abs(np.corrcoef(down, right)[0, 1]) < 0.2
+    frames = batches([Gradients(5, paired=False, frames=3)], 1, batch=4, crop=16, shrink=2.0)[0]["sharp"]
+    np.testing.assert_array_equal(frames[:, 0, ..., :2], frames[:, 2, ..., :2])
+
+
 def test_partners_of_different_size_are_named():
     with pytest.raises(UserError, match=r"item \d: .* differ in size: 38x38 and 40x40"):
         batches([Gradients(5, blur_size=38)], 1, batch=4, crop=16)
@@ -144,6 +158,8 @@ def test_partners_of_different_size_are_named():
         ({"crop": ((5, 16),)}, "start at step 0"),
         ({"crop": ()}, "start at step 0"),
         ({"crop": 0}, "crop must be"),
+        ({"shrink": 0.5}, "shrink must be at least 1"),
+        ({"shrink": 2.0}, "shrink is for sharp pictures"),
     ],
 )
 def test_what_cannot_be_is_said(change, words):
