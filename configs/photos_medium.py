@@ -26,7 +26,7 @@ def get_config():
     config.optim.name = "muon"
     config.optim.lr = 5e-4
     config.optim.warmup = 500
-    config.optim.weight_decay = 0.02
+    config.optim.weight_decay = 0.12
     config.optim.clip = 0.0
     # Sharp and nearly sharp pictures must come back unharmed, and linearly stored ones no worse.
     config.blur.recipe = {

@@ -61,7 +61,7 @@ def get_config(name: str = "baseline"):
     config.optim.name = "muon"
     config.optim.lr = 2e-3
     config.optim.warmup = 100
-    config.optim.weight_decay = 0.02
+    config.optim.weight_decay = 0.12
     config.optim.clip = 0.0
     config.val.side = 128
     for field, value in ABLATIONS[name].items():

@@ -62,7 +62,7 @@ def test_eight_bits(export, tmp_path):
     zero_points = {c.data_type for c in model.graph.initializer if c.name.endswith("out.zero")}
     assert zero_points == {onnx.TensorProto.UINT8}
     about = card["quantisation"]
-    assert about["calibration"] == {"pictures": 3, "source": "given", "pieces": 3}
+    assert about["calibration"] == {"pictures": 3, "source": "given", "pieces": 9}
     assert about["layers_left_in_float"] == []
     assert set(about["sensitivity"]["layers"]) == {n.name for n in model.graph.node if n.op_type == "Conv"}
     assert min(about["sensitivity"]["layers"].values()) > 0
