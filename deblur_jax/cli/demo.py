@@ -2,6 +2,7 @@
 
 import argparse
 import html
+import math
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ _PIECE = (480, 720)  # height and width of what is shown of a photograph
 
 
 class _Scene(NamedTuple):
+    picture: int  # of the samples
     title: str
     kind: str  # of `deblur blur`
     options: tuple[str, ...]
@@ -33,9 +35,9 @@ class _Scene(NamedTuple):
 
 
 _SCENES = (
-    _Scene("Camera shake over 11 pixels", "shake", ("--extent", "11", "--seed", "3"), "a hand that trembles"),
-    _Scene("Camera shake over 17 pixels", "shake", ("--extent", "17", "--seed", "5"), "a longer exposure"),
-    _Scene("Out of focus by 7 pixels", "defocus", ("--extent", "7"), "a disc"),
+    _Scene(1, "Camera shake over 17 pixels", "shake", ("--extent", "17", "--seed", "5"), "a long exposure"),
+    _Scene(2, "Out of focus by 7 pixels", "defocus", ("--extent", "7"), "a disc"),
+    _Scene(0, "Camera shake over 11 pixels", "shake", ("--extent", "11", "--seed", "3"), "a hand that trembles"),
 )
 
 
@@ -66,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     use_compile_cache()
     restorer = Restorer(loaded)
     restorer.restore(_piece(samples.PICTURES[0]))  # compiles
-    shown = [_scene(scene, path, restorer) for scene, path in zip(_SCENES, samples.PICTURES, strict=False)]
+    shown = [_scene(scene, samples.PICTURES[scene.picture], restorer) for scene in _SCENES]
     sections = [
         _summary(shown),
         *(one.figure for one in shown),
@@ -135,7 +137,8 @@ def _untouched(restorer: Any) -> str:
     rows = []
     for path in samples.PICTURES:
         sharp = _piece(path)
-        rows.append(f"<tr><td>{path.name}<td>{_scores(restorer.restore(sharp), sharp)['psnr']:.1f} dB")
+        psnr = _scores(restorer.restore(sharp), sharp)["psnr"]
+        rows.append(f"<tr><td>{path.name}<td>{f'{psnr:.1f} dB' if math.isfinite(psnr) else 'not a pixel changed'}")
     return (
         "<h2>Sharp pictures</h2><p>A sharp picture should come back as it was. PSNR between a sharp photograph "
         "and what the network makes of it (above 40 dB no eye sees the difference; <code>--selective</code> copies "
@@ -159,8 +162,8 @@ def _limits(restorer: Any) -> str:
     assert heaviest is not None
     return (
         "<h2>What it cannot do yet</h2><p>The longer the shake, the less comes back: the network does not invent what "
-        "is gone. And a background out of focus on purpose looks to it like a fault: such a picture, if it is nearly "
-        "sharp, can come back worse. The same photograph, shaken ever more:</p>"
+        "is gone. And a background out of focus on purpose looks to it like a fault, which it makes harder: such a "
+        "picture can come back worse, above all if it is nearly sharp. One like that, shaken ever more:</p>"
         f"<table><tr><th>shake<th>blurred<th>restored<th>gain{''.join(rows)}</table>"
         f"{slider(*heaviest, labels=('35 pixels of shake', 'restored'))}"
     )
