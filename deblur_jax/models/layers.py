@@ -7,7 +7,6 @@ there is no switch to set.
 import functools
 import math
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -168,23 +167,13 @@ def _sum(weights: Sequence[float], terms: Sequence[Array]) -> Array:
 def compiler_options(platform: str, **more: str) -> dict[str, str]:
     """What `jax.jit` shall be told for a network on the platform.
 
-    On a CPU jax 0.10 hands convolutions and what is around them to YNNPACK. With AVX-512 networks take 1.2 to 1.5 times
-    as long without it; on the CPU we had before (188 GFLOP/s on two cores) it was YNNPACK that took up to twice the
-    time of XLA's own. For the network alone: there may be other work in the process, and the environment is its user's.
+    On a CPU jax 0.10 hands convolutions and what is around them to YNNPACK, which takes up to twice the time of XLA's
+    own. For the network alone: there may be other work in the process, and the environment is its user's.
     """
-    return {**(_PLAIN if platform == "cpu" and not _suits_ynnpack() and _is_known() else {}), **more}
+    return {**(_PLAIN if platform == "cpu" and _is_known() else {}), **more}
 
 
 _PLAIN = {"xla_cpu_experimental_ynn_fusion_type": ""}
-
-
-@functools.cache
-def _suits_ynnpack() -> bool:
-    """Not by timing both: what is computed may not change from one start to the next."""
-    try:
-        return "avx512f" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 @functools.cache
@@ -202,11 +191,8 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Arra
     # halves the picture at stride 2, has one pixel less to each side than reaches to its end.)
     padding = [((size - 1) // 2, (size - 1) // 2) for size in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=_AXES, feature_group_count=groups
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups
     )
-
-
-_AXES = ("NHWC", "HWIO", "NHWC")
 
 
 @jax.custom_vjp
@@ -216,33 +202,6 @@ def dense(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"]) -> Float[
 
 
 def _kernel_gradient(x: Float[Array, "b h w c"], kernel: Array, dy: Float[Array, "b h w d"]) -> Array:
-    return (_by_strips if _suits_ynnpack() else _by_product)(x, kernel, dy)
-
-
-def _by_strips(x: Float[Array, "b h w c"], kernel: Array, dy: Float[Array, "b h w d"]) -> Array:
-    """XLA's, of so few rows at a time that they stay in the cache: a half of its time for all at once."""
-    size, h = kernel.shape[0], x.shape[1]
-    r = size // 2
-    rows = -(-h // min(h, _STRIPS, math.ceil(x.size * x.dtype.itemsize / _STRIP)))
-    x = jnp.pad(x, ((0, 0), (r, r), (0, 0), (0, 0)))
-
-    def gradient(first: int) -> Array:
-        strip = x[:, first : first + rows + 2 * r]
-
-        def convolve(kernel: Array) -> Array:
-            padding = [(0, 0), (r, r)]
-            return jax.lax.conv_general_dilated(strip, kernel, (1, 1), padding, dimension_numbers=_AXES)
-
-        return jax.linear_transpose(convolve, kernel)(dy[:, first : first + rows])[0]
-
-    return functools.reduce(jnp.add, [gradient(first) for first in range(0, h, rows)])
-
-
-_STRIP = 2**20  # bytes; of 1/8 to 2 MiB, 1 was fastest for Nano and Small
-_STRIPS = 16  # at most: each is an operation of its own, which has to be compiled
-
-
-def _by_product(x: Float[Array, "b h w c"], kernel: Array, dy: Float[Array, "b h w d"]) -> Array:
     """One matrix product: all columns' shifts of x, side by side, with all rows' shifts of dy.
 
     That copies each 2 k times; the k^2 shifts of one of them would be k^2 copies.
