@@ -6,7 +6,8 @@ On two CPU cores (float32, two crops of 128x128) ours, eager and compiled took 8
 fusions, which `layers.compiler_options` leaves out), the forward convolution 3.7, 4.1, 2.5. Of those 8.6 ms the
 matrix product is 1.8: the rest makes shifted copies, at 2 GB/s, in the loops that XLA writes for pads and
 concatenations. Tried without gain: three or nine products of offset slices, copies with channels first, in-place
-updates, and letting XLA's convolution do it.
+updates, letting XLA's convolution do it, and that in strips of rows of 1 MiB (Small's step: 1.18 times the time for two
+crops of 128, 0.89 for eight of 96; Nano's for 32 of 96: 0.95).
 """
 
 from collections.abc import Callable, Iterator, Sequence

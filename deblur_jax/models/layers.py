@@ -168,7 +168,8 @@ def compiler_options(platform: str, **more: str) -> dict[str, str]:
     """What `jax.jit` shall be told for a network on the platform.
 
     On a CPU jax 0.10 hands convolutions and what is around them to YNNPACK, which takes up to twice the time of XLA's
-    own. For the network alone: there may be other work in the process, and the environment is its user's.
+    own. (With other work on the same cores it takes less: this is to be measured on quiet ones.) For the network
+    alone: there may be other work in the process, and the environment is its user's.
     """
     return {**(_PLAIN if platform == "cpu" and _is_known() else {}), **more}
 
