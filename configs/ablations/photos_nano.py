@@ -21,8 +21,8 @@ Result: mean gain in dB on groups of `deblur data grid`, of the averaged weights
     crops_64            0.28    0.27     0.50      0.69      -0.30      -2.8
 
 Little decides: on blurred pictures SSIM, a loss on frequencies, the averaging of weights, the size of crops, twice the
-rate and a level more lie within the chance of a seed (SSIM and small crops spare sharp ones less). The loss `psnr` costs
-shakes and spares sharp pictures, as in the long runs. Without the deep levels the network learns faster and then
+rate and a level more lie within the chance of a seed (SSIM and small crops spare sharp ones less). The loss `psnr`
+costs shakes and spares sharp pictures, as in the long runs. Without the deep levels the network learns faster and then
 sharpens what was sharp; whether that lasts longer than 800 steps was not tried. Not run: adamw, charbonnier, muon_slow,
 branches, progressive_crops, easy_first.
 """
