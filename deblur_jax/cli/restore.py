@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--selective",
         nargs="?",
         const="auto",
+        type=_threshold,
         metavar="THRESHOLD",
         help="copy pictures that are sharp already; a clip's sharp frames are encoded as they are",
     )
@@ -130,11 +131,14 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError("--json and -o - both want standard output")
     if options.out == "-" and options.inputs != ["-"]:
         raise UserError("-o - goes with standard input: deblur restore - -o -")
-    if options.selective not in (None, "auto"):
-        try:
-            options.selective = float(options.selective)
-        except ValueError:
-            raise UserError(f"--selective takes a number or auto, not {options.selective!r}") from None
+
+
+def _threshold(text: str) -> str | float:
+    try:
+        return text if text == "auto" else float(text)
+    except ValueError:
+        # Here, or all that is said would be that no IN is left, for this word was taken.
+        raise argparse.ArgumentTypeError(f"a number or auto, not {text!r}; files go before it") from None
 
 
 def _bytes(text: str) -> int:

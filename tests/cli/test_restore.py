@@ -201,7 +201,6 @@ def test_sixteen_bits_grey_and_alpha_stay(restore, tmp_path):
         (["photo.jpg", "--format", "heic"], "cannot write .heic"),
         (["photo.jpg", "-o", "-"], "standard input"),
         (["photo.jpg", "-", "-o", "out"], "standard input"),
-        (["photo.jpg", "--selective", "very"], "a number or auto"),
         (["photo.jpg", "--device", "npu"], "no device is called"),
         (["photo.jpg", "--name", "{what}"], "--name"),
         (["photo.jpg", "--mask", "none.png"], "none.png"),
@@ -215,6 +214,14 @@ def test_mistakes(restore, picture, tmp_path, arguments, message):
     assert message in err
     assert err.count("\n") == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
+
+
+@pytest.mark.parametrize("arguments", [["photo.jpg", "--selective", "very"], ["--selective", "photo.jpg"]])
+def test_selective_says_what_it_takes(restore, picture, capsys, arguments):
+    with pytest.raises(SystemExit) as stopped:
+        restore(*arguments)
+    assert stopped.value.code == 2
+    assert f"a number or auto, not {arguments[-1]!r}; files go before it" in capsys.readouterr().err
 
 
 @pytest.fixture
