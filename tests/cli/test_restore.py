@@ -217,11 +217,15 @@ def test_mistakes(restore, picture, tmp_path, arguments, message):
 
 
 @pytest.mark.parametrize("arguments", [["photo.jpg", "--selective", "very"], ["--selective", "photo.jpg"]])
-def test_selective_says_what_it_takes(restore, picture, capsys, arguments):
+def test_selective_says_what_it_takes(restore, picture, capsys, tmp_path, arguments):
     with pytest.raises(SystemExit) as stopped:
         restore(*arguments)
     assert stopped.value.code == 2
-    assert f"a number or auto, not {arguments[-1]!r}; files go before it" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"a number or auto, not {arguments[-1]!r}; files go before it" in err
+    assert err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
 
 
 @pytest.fixture
