@@ -1,6 +1,6 @@
 """Measure how sharp pictures are, from the most blurred to the sharpest.
 
-The score is near 1 for a sharp picture, 0.78 where a blur begins to be seen (0.8 pixels wide), and 0.3 for a blur of
+The score is near 1 for a sharp picture, 0.82 where a blur begins to be seen (0.7 pixels wide), and 0.3 for a blur of
 three pixels (the deviation of a Gaussian). A picture is judged by its sharpest parts: a background out of focus does
 not count against it. Pictures of more than 2048 pixels a side are judged as they look at that size.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="IN", help="pictures, folders (with all below), patterns")
-    parser.add_argument("--threshold", type=float, metavar="SCORE", help="a picture below is called blurred (0.78)")
+    parser.add_argument("--threshold", type=float, metavar="SCORE", help="a picture below is called blurred (0.82)")
     parser.add_argument("--sort", choices=("score", "name"), default="score", help="default: score, lowest first")
     parser.add_argument("--csv", metavar="FILE", help="write the table as CSV, - for standard output")
     parser.add_argument("--map", type=Path, metavar="FOLDER", help="write each picture's map: white is sharp")
@@ -32,9 +32,9 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.files import write_whole
     from deblur_jax.restore import images
     from deblur_jax.restore.inputs import collect
-    from deblur_jax.restore.sharpness import AUTO_THRESHOLD
+    from deblur_jax.restore.sharpness import SHARP
 
-    threshold = AUTO_THRESHOLD if options.threshold is None else options.threshold
+    threshold = SHARP if options.threshold is None else options.threshold
     if not 0 <= threshold <= 1:
         raise UserError(f"--threshold is a score from 0 to 1, not {threshold:g}")
     if options.jobs < 1:
