@@ -25,9 +25,10 @@ from deblur_jax.restore.images import as_rgb
 
 __all__ = ["SHARP", "SURELY_SHARP", "TOO_BLURRED", "Sharpness", "sharpness"]
 
-# The measure was chosen on 100 photographs; the figures are of 61 others, seen with these two numbers in mind: at 640, 512 and 320 pixels, as JPEG; sharp ones as they are,
-# noisy, of low contrast, before a blurred background; and the same shaken by 9 to 21 pixels, out of focus by 2.5 to 6,
-# blurred by a Gaussian of 1.2 to 3. Of the sharp ones 9 % lie below, of the blurred ones 8 % above (all of them shaken).
+# The measure was chosen on 100 photographs; the figures are of 61 others, seen with these two numbers in mind. At 640,
+# 512 and 320 pixels, as JPEG: sharp ones as they are, noisy, of low contrast, before a blurred background; and the same
+# shaken by 9 to 21 pixels, out of focus by 2.5 to 6, blurred by a Gaussian of 1.2 to 3. Of the sharp ones 9 % lie
+# below, of the blurred ones 8 % above, all of them shaken.
 SHARP = 0.82  # a blur of 0.7 pixels
 # Above, a picture need not be restored at all. To restore a sharp one costs some seconds, to leave a blurred one costs
 # the picture: of the blurred ones 3 % lie above (5 to 7 % of those shaken), of the sharp ones 20 % below (noisy ones of
