@@ -3,6 +3,7 @@
 All have finite gradients where prediction and target are equal, and on constant pictures.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from deblur_jax import metrics
 from deblur_jax.errors import UserError
 from deblur_jax.filters import laplacian
 
-__all__ = ["LOSSES", "charbonnier", "edge", "frequency", "l1", "mse", "objective", "psnr", "ssim"]
+__all__ = ["LOSSES", "charbonnier", "edge", "frequency", "harm", "l1", "mse", "objective", "psnr", "ssim"]
 
 _Loss = Callable[[Float[Array, "b h w c"], Float[Array, "b h w c"]], Float[Array, ""]]
 
@@ -46,8 +47,18 @@ def psnr(prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) -
 
     The others count a decibel of a picture full of texture for many of a smooth or sharp one; this counts them alike.
     """
-    error = jnp.mean(_difference(prediction, target) ** 2, axis=(1, 2, 3))
-    return jnp.mean(10.0 * jnp.log10(1.0 + error / 1e-5))
+    return jnp.mean(_lacking(prediction, target))
+
+
+def harm(
+    prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"], blurred: Float[Array, "b h w c"]
+) -> Float[Array, ""]:
+    """As `psnr`, but only the decibels that pictures lost: what is better than the blurred picture counts nothing."""
+    return jnp.mean(jnp.maximum(_lacking(prediction, target) - _lacking(blurred, target), 0.0))
+
+
+def _lacking(a: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) -> Float[Array, " b"]:
+    return 10.0 * jnp.log10(1.0 + jnp.mean(_difference(a, target) ** 2, axis=(1, 2, 3)) / 1e-5)
 
 
 def frequency(prediction: Float[Array, "b h w c"], target: Float[Array, "b h w c"]) -> Float[Array, ""]:
@@ -83,15 +94,18 @@ def objective(
     *,
     weights: Mapping[str, float],
     scale_weights: Sequence[float] | None = None,
+    blurred: Float[Array, "b h w c"] | None = None,
 ) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
     """The weighted sum of losses over all scales, finest first, and its parts by name (unweighted losses).
 
-    `weights` are by the names of `LOSSES`; a weight of 0 leaves the loss out. `scale_weights` are
-    normalised to sum to one (equal by default), so that runs with one and three scales compare. `psnr` is of the finest
-    scale alone: on coarse ones nearly sharp pictures have next to no error, and its logarithm would heed only these.
+    `weights` are by the names of `LOSSES`; a weight of 0 leaves the loss out. "harm" needs the `blurred` pictures.
+    `scale_weights` are normalised to sum to one (equal by default), so that runs with one and three scales compare.
+    `psnr` and `harm` are of the finest scale alone: on coarse ones nearly sharp pictures have next to no error, and
+    their logarithm would heed only these.
     """
-    if unknown := sorted(set(weights) - set(LOSSES)):
-        raise UserError(f"unknown loss {unknown[0]!r}; there are {', '.join(LOSSES)}")
+    losses = LOSSES if blurred is None else {**LOSSES, "harm": functools.partial(harm, blurred=blurred)}
+    if unknown := sorted(set(weights) - set(losses)):
+        raise UserError(f"unknown loss {unknown[0]!r}; there are {', '.join(losses)}")
     if len(estimates) != len(targets):
         raise ValueError(f"{len(estimates)} estimates but {len(targets)} targets")
     scale_weights = [1.0] * len(estimates) if scale_weights is None else list(scale_weights)
@@ -112,11 +126,11 @@ def objective(
 
     parts = {
         name: sum(
-            (s * LOSSES[name](e, t) for s, e, t in zip(of_scales, estimates, targets, strict=True) if s),
+            (s * losses[name](e, t) for s, e, t in zip(of_scales, estimates, targets, strict=True) if s),
             jnp.zeros(()),
         )
         for name, weight in weights.items()
-        if weight and any(of_scales := finest if name == "psnr" else shares)
+        if weight and any(of_scales := finest if name in ("psnr", "harm") else shares)
     }
     if not parts:
         raise UserError("every loss has weight 0: nothing to minimise")

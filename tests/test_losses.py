@@ -61,6 +61,22 @@ def test_the_objective_is_the_weighted_mean_over_scales(noise):
     np.testing.assert_allclose(total, parts["l1"] + 0.25 * parts["ssim"], rtol=1e-6)
 
 
+def test_harm_counts_the_pictures_that_lost(noise):
+    target, blurred = noise(2, 16, 16, 3), noise(2, 16, 16, 3, seed=1)
+    better = 0.5 * (target + blurred)
+    assert losses.harm(better, target, blurred) == losses.harm(blurred, target, blurred) == 0
+    worse = better.at[1].set(target[1] + 2 * (blurred[1] - target[1]))  # the second of the two
+    error = np.mean((np.asarray(blurred) - np.asarray(target))[1] ** 2)
+    lost = 10 * np.log10((1 + 4 * error / 1e-5) / (1 + error / 1e-5))
+    np.testing.assert_allclose(losses.harm(worse, target, blurred), lost / 2, rtol=1e-5)
+    assert np.isfinite(jax.grad(losses.harm)(target, target, target)).all()
+
+    _, parts = losses.objective([worse], [target], weights={"l1": 1.0, "harm": 0.1}, blurred=blurred)
+    np.testing.assert_allclose(parts["harm"], lost / 2, rtol=1e-5)
+    with pytest.raises(UserError, match="unknown loss 'harm'"):
+        losses.objective([worse], [target], weights={"harm": 0.1})
+
+
 def test_psnr_is_of_the_finest_scale_alone(noise):
     targets = layers.pyramid(noise(2, 32, 32, 3), 2)
     estimates = layers.pyramid(noise(2, 32, 32, 3, seed=1), 2)

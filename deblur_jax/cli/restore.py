@@ -18,7 +18,7 @@ from typing import Any
 from deblur_jax.cli import restore_clips
 
 _LONG_JOB = 20e6  # pixels through Nano, from which on the time is estimated before; of others as much work
-_NANO = 10.6  # its thousands of multiply-accumulates for a pixel
+_NANO = 10.4  # its thousands of multiply-accumulates for a pixel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

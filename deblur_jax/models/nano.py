@@ -4,9 +4,10 @@ The picture is taken apart into 4x4 blocks (48 channels at quarter size), goes t
 plain 3x3 convolutions, and what comes out is added to it. Only convolutions, ReLUs, additions and pixel
 shuffles; every convolution but the first and the last reads rectified values, which suits unsigned INT8.
 
-Where the arithmetic goes, in MACs per pixel of the full picture: a 3x3 convolution costs 9 w^2 / 16 at
-quarter size with w = 32, that is 576, and as much on each level below, where the width doubles and a
-quarter of the pixels remain. Fourteen of them are 8064; into and out of 48 channels 1728; down 576, up 256.
+Where the arithmetic goes, in MACs per pixel of the full picture: a 3x3 convolution of width w costs 9 w^2 / 16 at
+quarter size, a quarter of that at an eighth, and so on. Three of 48 make 3888, three of 64 at an eighth 1728, four of
+96 at a sixteenth 1296; into and out of 48 channels 2592; down 648, up 288. At quarter size the network is as wide as
+the blocks have values: with 32 it learned more slowly (configs/ablations/photos_nano.py).
 """
 
 import dataclasses
@@ -23,9 +24,9 @@ from deblur_jax.models import layers
 class NanoConfig:
     """Levels from fine to coarse: quarter size, an eighth, ..."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
-    down_blocks: tuple[int, ...] = (2, 2)
-    middle_blocks: int = 6
+    widths: tuple[int, ...] = (48, 64, 96)
+    down_blocks: tuple[int, ...] = (1, 1)
+    middle_blocks: int = 4
     up_blocks: tuple[int, ...] = (2, 2)
     unshuffle: int = 4
     branches: bool = True  # learn each 3x3 as a sum of branches; False is the network as merged and shipped

@@ -50,6 +50,7 @@ def base() -> Config:
                 "l1": 1.0,
                 "ssim": 0.1,
                 "psnr": 0.0,
+                "harm": 0.0,
                 "mse": 0.0,
                 "charbonnier": 0.0,
                 "frequency": 0.0,

@@ -91,7 +91,7 @@ def train_step(
     def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         estimates: Any = module.apply({"params": params}, blur, train=True)
         targets = layers.targets(sharp, estimates)
-        return objective(estimates, targets, weights=dict(config.loss), scale_weights=shares)
+        return objective(estimates, targets, weights=dict(config.loss), scale_weights=shares, blurred=blur)
 
     def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
         (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)
