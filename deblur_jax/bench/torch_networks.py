@@ -139,7 +139,8 @@ def build(config: MultiScaleConfig | NanoConfig, params: Mapping, device: str) -
             value = np.moveaxis(value.reshape(factor, factor, -1, *value.shape[1:]), 2, 0).reshape(value.shape)
         if layer == "head" and kind in ("kernel", "point", "expand"):
             # A square head has an identity branch: ours passes our order of channels, theirs would pass theirs.
-            same = np.eye(len(value))[:, :, None, None] if kind == "point" and len(value) == value.shape[1] else 0
+            square = kind == "point" and packed**2 * 3 == len(value)
+            same = np.eye(len(value))[:, :, None, None] if square else 0
             parts = (value + same).reshape(len(value), packed, packed, -1, *value.shape[2:])
             value = (np.moveaxis(parts, 3, 1).reshape(value.shape) - same).astype(np.float32)
         name = f"{layer.replace('/', '.')}.{'weight' if kind == 'kernel' else kind}"
