@@ -1,10 +1,10 @@
 """A whole training step against the same network's in PyTorch, eager and compiled: same batch, same precision.
 
-On two CPU cores (float32, two crops of 128x128) ours, eager and compiled took 33 : 72 : 65 ms for Nano, 621 : 486 :
-479 for Small, 1008 : 838 : 746 for Medium and 3775 : 3403 : 3465 for Large. XLA's own gradient of kernels takes 21,
-14 and 8 ms for Small's three kinds of blocks, `layers.dense`'s takes 8.6, 8.0, 4.1 (36, 23 and 8 with jax 0.10's
-fusions, which `layers.compiler_options` leaves out), the forward convolution 3.7, 4.1, 2.5. Of those 8.6 ms the
-matrix product is 1.8: the rest makes shifted copies, at 2 GB/s, in the loops that XLA writes for pads and
+On two CPU cores (float32, two crops of 128x128) ours, eager and compiled took 33 : 72 : 65 ms for Nano (on another
+day), 621 : 486 : 479 for Small, 1008 : 838 : 746 for Medium and 3775 : 3403 : 3465 for Large. XLA's own gradient of
+kernels takes 21, 14 and 8 ms for Small's three kinds of blocks, `layers.dense`'s takes 8.6, 8.0, 4.1 (36, 23 and 8 with
+jax 0.10's fusions, which `layers.compiler_options` leaves out), the forward convolution 3.7, 4.1, 2.5. Of those 8.6 ms
+the matrix product is 1.8: the rest makes shifted copies, at 2 GB/s, in the loops that XLA writes for pads and
 concatenations. Tried without gain: three or nine products of offset slices, copies with channels first, in-place
 updates, letting XLA's convolution do it, and that in strips of rows of 1 MiB (Small's step: 1.18 times the time for two
 crops of 128, 0.89 for eight of 96; Nano's for 32 of 96: 0.95).

@@ -31,8 +31,8 @@ __all__ = ["SHARP", "SURELY_SHARP", "TOO_BLURRED", "Sharpness", "sharpness"]
 # below, of the blurred ones 8 % above, all of them shaken.
 SHARP = 0.82  # a blur of 0.7 pixels
 # Above, a picture need not be restored at all. To restore a sharp one costs some seconds, to leave a blurred one costs
-# the picture: of the blurred ones 3 % lie above (5 to 7 % of those shaken), of the sharp ones 20 % below (noisy ones of
-# 320 pixels a third, plain ones of 640 8 %).
+# the picture: of the blurred ones 3 % lie above (2 to 7 % of those shaken, by size and noise), of the sharp ones 20 %
+# below (noisy ones of 320 pixels a third, plain ones of 640 8 %).
 SURELY_SHARP = 0.86
 # 3.9 pixels: 99 % of the widest blurs above are narrower. Help fades there and ends nowhere at once: of 40 photographs
 # under 13 Gaussians and discs each, those that score 0.35 to 0.4 got 0.64 dB better with the first Nano (median),
