@@ -122,7 +122,7 @@ def get_config(name: str = "first"):
     config.val.every = 1000
     config.val.count = 48
     config.val.side = 128
-    if name == "shaken":  # the pairs of moderate and long shakes
+    if name in ("shaken", "shaken_linear"):  # the pairs of moderate and long shakes
         config.seed = 7
         config.blur.recipe.shares = (
             ("sharp", 0.12),
@@ -134,6 +134,9 @@ def get_config(name: str = "first"):
         config.blur.recipe.light_too = False
         config.blur.recipe.extent = (5.0, 26.0)
         config.blur.recipe.linear = 0.12
+        if name == "shaken_linear":  # of which those stored linearly gain least
+            config.seed = 23
+            config.blur.recipe.linear = 1.0
     elif name == "soft":  # those out of focus
         config.seed = 11
         config.blur.recipe.shares = (

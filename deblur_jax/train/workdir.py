@@ -21,6 +21,8 @@ class Workdir:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.checkpoints = str(self.folder.resolve() / "checkpoints")
             return
+        if not self._address.startswith("gs://"):  # else every checkpoint would fail, and training go on
+            raise UserError(f"{address}: Orbax writes checkpoints to folders and gs:// only: mount the store")
         self._temporary = tempfile.TemporaryDirectory(prefix="deblur-")
         self.folder, self._sent = Path(self._temporary.name), {}
         self.checkpoints = f"{self._address}/checkpoints"

@@ -56,6 +56,11 @@ def test_a_run_in_a_store_is_stopped_taken_up_and_the_same(tiny, uninterrupted, 
         weights.resolve(f"{bucket}/nothing")
 
 
+def test_a_store_that_takes_no_checkpoints_is_refused_before_the_run(tiny):
+    with pytest.raises(UserError, match=r"^s3://bucket/run: Orbax writes checkpoints to folders and gs:// only"):
+        loop.run(tiny(), "s3://bucket/run")
+
+
 def test_a_store_that_nobody_knows():
     with pytest.raises(UserError, match=r"^nowhere://bucket: "):
         weights.resolve("nowhere://bucket")
