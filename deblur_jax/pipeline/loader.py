@@ -63,6 +63,8 @@ class Loader:
         else:
             weights = config.weights or [float(len(source)) for source in self._sources]
             stream = grain.MapDataset.mix([self._stream(i) for i in range(len(self._sources))], weights)
+        # Grain counts what has no end as 2^63 - 1 items, and batches of one of them as 2^63, which is no length.
+        stream = stream.slice(slice(0, 2**53))
         # Batches are cut before they are shared, so that the share is contiguous.
         shares = stream.map_with_index(self._example).batch(local)
         shares = shares.slice(slice(start * self._processes + self._process, None, self._processes))

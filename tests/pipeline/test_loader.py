@@ -48,7 +48,7 @@ def joined(shares):
     return {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(2, 0), (4, 0), (2, 1)])
+@pytest.mark.parametrize(("processes", "workers"), [(2, 0), (8, 0), (2, 1)])
 def test_the_global_batches_do_not_depend_on_the_processes(processes, workers):
     config = {"batch": 8, "crop": ((0, 16), (2, 24)), "seed": 5}
     sources = [Gradients(7), Gradients(5, paired=False)]
