@@ -7,8 +7,10 @@
 GoPro has moving cameras in linear light without compression; photographs have defocus, noise, highlights and JPEG too.
 
 Data: sharp photographs in a folder; a tenth of them is kept for validation.
-Cost: not measured.
-Result: none measured yet.
+Cost: not measured on an accelerator. On two CPU cores, with other work beside, four steps of one crop of 64 from pairs
+(`--config.dtype=float32 --config.batch=1 --config.crop="((0,64),)" --config.remat=False`) took 4 minutes of compiling,
+then 9 to 20 s each.
+Result: only these four steps were seen: the loss is finite, checkpoints and weights are written.
 """
 
 from deblur_jax.train.config import base
