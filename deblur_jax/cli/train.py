@@ -37,13 +37,21 @@ def run(options: argparse.Namespace) -> int:
 
     import jax
 
+    explicit = (options.coordinator, options.processes, options.process)
+    if None in explicit and explicit != (None, None, None):
+        raise UserError("--coordinator, --processes and --process belong together: give all three")
     if options.coordinator or options.distributed:
         # So that SIGTERM to one process stops and saves all.
         jax.config.update("jax_enable_preemption_service", True)
         if jax.config.jax_platforms == "cpu":  # pyright: ignore[reportAttributeAccessIssue]
             jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        explicit = (options.coordinator, options.processes, options.process) if options.coordinator else ()
-        jax.distributed.initialize(*explicit)
+        try:
+            jax.distributed.initialize(*(explicit if options.coordinator else ()))
+        except (ValueError, RuntimeError) as error:
+            why = str(error).splitlines()[0]
+            raise UserError(
+                f"no processes to train with: {why} (--coordinator, --processes, --process name them)"
+            ) from None
 
     from deblur_jax.train import config, loop
 

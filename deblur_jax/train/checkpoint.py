@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.experimental import multihost_utils
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
@@ -67,40 +68,47 @@ class Checkpoints:
 
     def restore(self, fresh: State) -> tuple[State, int] | None:
         """The latest that can be read, laid out like `fresh`; None where there is none."""
-        steps = sorted(self._manager.all_steps(), reverse=True)
-        for step in steps:
+        like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), fresh)
+        failed: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 about = self._manager.restore(step, args=ocp.args.Composite(about=ocp.args.JsonRestore()))["about"]
-            except Exception as error:
-                self._skip(step, error)
-                continue
-            self._compare(about["config"])
-            like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), fresh)
-            try:
+                self._compare(about["config"])
                 items = ocp.args.Composite(state=ocp.args.StandardRestore(like))
-                return self._manager.restore(step, args=items)["state"], step
-            except Exception as error:
-                self._skip(step, error)
-        if steps:
-            raise UserError(f"{self._folder}: none of {len(steps)} checkpoints can be read; move it away to begin anew")
+                state = self._manager.restore(step, args=items)["state"]
+            except UserError:
+                raise
+            except Exception as error:  # Orbax raises whatever its layers raise
+                failed[step] = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+                continue
+            self._put_aside(failed, step)
+            return state, step
+        if failed:  # perhaps not for damage, but for want of memory: so they stay where they are
+            why = next(iter(failed.values()))
+            raise UserError(
+                f"{self._folder}: none of {len(failed)} checkpoints can be read ({why}); move it away to begin anew"
+            )
         return None
 
-    def _skip(self, step: int, error: Exception) -> None:
-        """Orbax raises whatever its layers raise; a checkpoint that cannot be read is damaged, whatever it says."""
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        print(f"deblur train: checkpoint {step} cannot be read, trying the one before: {reason}", file=sys.stderr)
-        # Out of the way, or the manager would not save this step again.
-        if jax.process_index() == 0:
-            (self._folder / str(step)).rename(self._folder.parent / f"damaged-checkpoint-{step}")
-        self._manager.reload()
+    def _put_aside(self, failed: dict[int, str], good: int) -> None:
+        """What cannot be read where an older one can is damaged. The manager would not save these steps again."""
+        for step, why in failed.items():
+            print(f"deblur train: checkpoint {step} cannot be read, taking that of {good}: {why}", file=sys.stderr)
+            if jax.process_index() == 0:
+                (self._folder / str(step)).rename(self._folder.parent / f"damaged-checkpoint-{step}")
+        if failed:
+            multihost_utils.sync_global_devices("damaged checkpoints are out of the way")
+            self._manager.reload()
 
     def _compare(self, saved: dict[str, Any]) -> None:
-        for field in ("network", "variant"):
-            now = _plain(self._config.to_dict())[field]
-            if saved[field] != now:
-                raise UserError(
-                    f"{self._folder.parent}: its config.{field} is {saved[field]!r}, not {now!r}; name another"
-                )
+        now = _plain(self._config.to_dict())
+        for field, before, asked in (
+            ("network", saved["network"], now["network"]),
+            ("variant", saved["variant"], now["variant"]),
+            ("optim.name", saved["optim"]["name"], now["optim"]["name"]),
+        ):
+            if before != asked:
+                raise UserError(f"{self._folder.parent}: its config.{field} is {before!r}, not {asked!r}; name another")
 
 
 def _plain(value: Any) -> Any:

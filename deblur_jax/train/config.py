@@ -97,7 +97,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except KeyError as error:
         raise UserError(f"{path}: has no {error.args[0]!r}") from error
     except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__}: {str(error).splitlines()[0]}") from error
+        why = str(error).splitlines()[:1]
+        raise UserError(f"{path}: {': '.join([type(error).__name__, *why])}") from error
     for override in overrides:
         _override(config, override)
     return complete(config)
@@ -108,6 +109,16 @@ def complete(config: Config) -> Config:
     _compare(config, base(), "")
     if config.steps < 1 or config.batch < 1:
         raise UserError("config.steps and config.batch must be at least 1")
+    crop = config.crop
+    pairs = [at for at in crop if isinstance(at, (tuple, list)) and [type(n) for n in at] == [int, int]]
+    if not crop or len(pairs) < len(crop) or min(min(side, start + 1) for start, side in pairs) < 1:
+        raise UserError(f"config.crop must be pairs of a step and a side, such as ((0, 256),), not {crop}")
+    for name in ("log_every", "val.every", "val.count", "checkpoint.every"):
+        group, _, field = name.rpartition(".")
+        if (value := (config[group] if group else config)[field]) < 1:
+            raise UserError(f"config.{name} must be at least 1, not {value}")
+    if config.val.side < 11:
+        raise UserError(f"config.val.side must be at least 11, for SSIM, not {config.val.side}")
     if config.blur.grow < 0:
         raise UserError(f"config.blur.grow must be at least 0, not {config.blur.grow}")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
@@ -168,4 +179,8 @@ def _override(config: Config, override: str) -> None:
         value = (value,)
     if old is not None and type(value) is not type(old):
         raise UserError(f"config.{name}: must be {type(old).__name__}, not {text!r}")
-    place[last] = value
+    try:
+        place[last] = value
+    except TypeError:  # a group that is free has types nevertheless
+        kind = type(place[last]).__name__
+        raise UserError(f"config.{name}: must be {kind}, not {text!r}") from None

@@ -37,6 +37,7 @@ from deblur_jax.train.workdir import Workdir
 DONE, FAILED, RESUMABLE = 0, 1, 75
 _LAG = 2  # steps whose numbers are not looked at yet, so that the device never waits for us
 _MOST_SKIPPED = 10  # bad batches in a row
+_JUDGED_BY = (("val", "count"), ("val", "side"), ("data", "val"))
 _SHARP, _SAME = 40.0, 60.0  # dB: what is that near to its sharp picture is not blurred; is as good as the same
 
 
@@ -101,7 +102,7 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
         state = steps.start(module, config, mesh, parameters)
         restored = checkpoints.restore(state)
         state, start = restored or (state, 0)
-        if start >= config.steps:
+        if start > config.steps or (start == config.steps and workdir.has("final.safetensors")):
             raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
         if first:
             write_whole(workdir.folder / "config.json", config.to_json_best_effort(indent=1).encode())
@@ -109,6 +110,8 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
         log.say(_greeting(config, mesh, start, train, val))
         try:
             trainer = _Trainer(config, mesh, module, state, start, log, workdir, on_nan)
+            if start == config.steps:  # killed after its last checkpoint, or the disk was full
+                return DONE if trainer.export("final.safetensors", {}) else FAILED
             trainer.step = steps.train_step(
                 module, config, mesh, recipe, None if windows is None else jnp.asarray(windows)
             )
@@ -173,8 +176,7 @@ class _Trainer:
         self.folder = workdir.folder
         self.at, self.pending = start, collections.deque()
         self.skipped, self.mean_loss = 0, math.nan
-        best = workdir.folder / "best.safetensors"
-        self.best = weights.load(best).card["scores"]["psnr"] if best.is_file() else -math.inf
+        self.best = _to_beat(workdir.folder / "best.safetensors", config) if start else -math.inf
         self.waited = self.saving = 0.0
         self.tracing = False
         self.peak = peak.operations_per_second(mesh, config.dtype)
@@ -297,7 +299,7 @@ class _Trainer:
 
     def export(self, name: str, scores: dict[str, float]) -> bool:
         """The averaged weights. Where they cannot be written that is said, and training goes on."""
-        params = multihost_utils.process_allgather(self.state.ema, tiled=True)
+        params, saved = multihost_utils.process_allgather(self.state.ema, tiled=True), True
         if jax.process_index() == 0:
             card = {
                 "version": __version__,
@@ -310,8 +312,20 @@ class _Trainer:
                 weights.save(self.folder / name, network=self.config.network, variant=variant, params=params, card=card)
             except UserError as error:
                 self.log.say(f"deblur train: the weights of step {self.at} were NOT saved: {error}")
-                return False
-        return True
+                saved = False
+        # All must know: else they would part ways when the next best comes.
+        return bool(multihost_utils.broadcast_one_to_all(np.asarray(saved)))
+
+
+def _to_beat(best: Path, config: Config) -> float:
+    """The score of the best weights so far, where the same pictures judged them."""
+    score = -math.inf
+    if best.is_file():
+        card = weights.load(best).card
+        now = json.loads(config.to_json_best_effort())
+        if all(card["config"][group][name] == now[group][name] for group, name in _JUDGED_BY):
+            score = card["scores"]["psnr"]
+    return float(multihost_utils.broadcast_one_to_all(np.asarray(score)))  # a folder may be the first process' alone
 
 
 @jax.jit

@@ -32,7 +32,14 @@ def make(data: int = -1, fsdp: int = 1, space: int = 1) -> Mesh:
         raise UserError(
             f"the mesh {_told(sizes)} leaves some of {devices} devices out; with several processes it may not"
         )
-    return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:asked])
+    mesh = jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:asked])
+    # Each process brings pictures of its own.
+    if any(len({device.process_index for device in rows}) > 1 for rows in mesh.devices.reshape(-1, sizes[2])):
+        raise UserError(
+            f"the mesh {_told(sizes)} shares the rows of a picture among processes; "
+            f"space must divide the {jax.local_device_count()} devices of one"
+        )
+    return mesh
 
 
 def _told(sizes: list[int]) -> str:

@@ -18,7 +18,10 @@ class Workdir:
         self._address = str(address).rstrip("/") if is_address(address) else None
         if self._address is None:
             self.folder = Path(address)
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(f"{self.folder}: cannot be a workdir: {error.strerror}") from None
             self.checkpoints = str(self.folder.resolve() / "checkpoints")
             return
         if not self._address.startswith("gs://"):  # else every checkpoint would fail, and training go on
@@ -32,6 +35,12 @@ class Workdir:
                 if (there / name).exists():
                     (self.folder / name).write_bytes((there / name).read_bytes())
         self._sent = self._seen()
+
+    def has(self, name: str) -> bool:
+        if self._address is None:
+            return (self.folder / name).exists()
+        with store(f"{self._address}/{name}") as there:
+            return there.exists()
 
     def _seen(self) -> dict[Path, tuple[int, int]]:
         files = [path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".")]

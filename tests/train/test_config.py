@@ -67,6 +67,11 @@ def test_fields_are_changed_by_name():
         ("dtype=float16", "must be float32 or bfloat16"),
         ("ema=1.0", "below 1"),
         ("data.frames=2", "must be odd"),
+        ("crop=((0, 96))", r"config.crop must be pairs of a step and a side, .* not \(0, 96\)"),
+        ("crop=()", "config.crop must be pairs"),
+        ("val.every=0", "config.val.every must be at least 1, not 0"),
+        ("log_every=0", "config.log_every must be at least 1, not 0"),
+        ("val.side=8", "config.val.side must be at least 11"),
     ],
 )
 def test_what_cannot_be_is_said(change, words):
@@ -80,12 +85,20 @@ def test_files_that_are_no_configs(tmp_path):
     (tmp_path / "x.py").write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(UserError, match=r"x.py: ZeroDivisionError"):
         config.load(tmp_path / "x.py")
+    (tmp_path / "x.py").write_text("assert False\n")
+    with pytest.raises(UserError, match=r"x.py: AssertionError$"):
+        config.load(tmp_path / "x.py")
     (tmp_path / "x.py").write_text(
         "from deblur_jax.train.config import base\n\n"
         "def get_config():\n    c = base()\n    c.loss.sssim = 1.0\n    return c\n"
     )
     with pytest.raises(UserError, match=r"sssim"):
         config.load(tmp_path / "x.py")
+
+
+def test_groups_that_are_free_have_types():
+    with pytest.raises(UserError, match=r"config.blur.recipe.extent: must be tuple, not '5'"):
+        config.load(next(path for path in CONFIGS if path.stem == "photos_small"), ["blur.recipe.extent=5"])
 
 
 def test_recipes_are_checked():

@@ -35,4 +35,11 @@ def test_the_jobset_restarts_what_was_stopped_and_nothing_else():
     assert job["template"]["spec"]["restartPolicy"] == "Never"  # which a podFailurePolicy asks for
     # ... but for those that the policy itself failed.
     assert restarts == [{"action": "FailJobSet", "onJobFailureReasons": ["PodFailurePolicy"]}]
-    assert "--distributed" in container["command"]
+    # Each host knows the first one's name, and its own number.
+    said = container["command"] + container["args"]
+    name = jobset["metadata"]["name"]
+    first = f"{name}-{jobset['spec']['replicatedJobs'][0]['name']}-0-0.{name}"
+    assert said[said.index("--coordinator") + 1].partition(":")[0] == first
+    assert said[said.index("--processes") + 1] == str(job["parallelism"]) == str(job["completions"])
+    assert said[said.index("--process") + 1] == f"$({container['env'][0]['name']})"
+    assert "job-completion-index" in container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"]

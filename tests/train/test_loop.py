@@ -56,6 +56,26 @@ def test_what_a_run_leaves(uninterrupted):
         loop.run(_again(uninterrupted), uninterrupted)
 
 
+def test_a_run_that_was_killed_before_its_last_weights_writes_them(tiny, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "w")
+    (tmp_path / "w" / "final.safetensors").unlink()
+    assert loop.run(tiny(), tmp_path / "w") == loop.DONE
+    equal(params(tmp_path / "w"), params(uninterrupted))
+
+
+def test_what_another_run_left_is_not_what_a_new_one_has_to_beat(tiny, uninterrupted, tmp_path):
+    """Its best weights are in the way: a checkpoint folder moved away, or other pictures to judge by."""
+    best = tmp_path / "best.safetensors"
+    card = {"scores": {"psnr": 99.0}, "config": json.loads(tiny().to_json_best_effort())}
+    found = weights.load(uninterrupted / best.name).params
+    weights.save(best, network="nano", variant=dict(TINY), params=found, card=card)
+    assert loop._to_beat(best, tiny()) == 99.0
+    assert loop._to_beat(best, tiny(val__count=3)) == -np.inf
+    assert loop._to_beat(tmp_path / "nothing", tiny()) == -np.inf
+    assert loop.run(tiny(), tmp_path) == loop.DONE
+    assert weights.load(best).card["scores"]["psnr"] < 99.0
+
+
 def _again(workdir):
     from ml_collections import ConfigDict
 
@@ -87,13 +107,35 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, uninterrupted, 
             path.write_bytes(b"\0" * 10)
     again = subprocess.run(command(tiny(), workdir), capture_output=True, text=True, timeout=120)
     assert again.returncode == loop.DONE, again.stderr
-    assert "checkpoint 6 cannot be read, trying the one before" in again.stderr
+    assert "checkpoint 6 cannot be read, taking that of 3" in again.stderr
     assert "from step 3" in again.stderr
     equal(params(workdir), params(uninterrupted), 1e-6)
 
 
+@pytest.mark.slow
+def test_checkpoints_of_which_none_can_be_read_stay(tiny, uninterrupted, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(uninterrupted, workdir)
+    for path in (workdir / "checkpoints").glob("*/state/**/d/*"):
+        path.write_bytes(b"\0" * 10)
+    before = sorted(workdir.iterdir()), sorted((workdir / "checkpoints").iterdir())
+    again = subprocess.run(command(tiny(steps=9), workdir), capture_output=True, text=True, timeout=120)
+    assert again.returncode == 2, again.stderr
+    assert "none of 2 checkpoints can be read (" in again.stderr
+    assert (sorted(workdir.iterdir()), sorted((workdir / "checkpoints").iterdir())) == before
+
+
+def test_a_workdir_that_is_a_file(tiny, tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(UserError, match="run: cannot be a workdir: File exists"):
+        loop.run(tiny(), tmp_path / "run")
+
+
 def test_a_workdir_of_another_network_is_refused(tiny, uninterrupted, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "w")
+    with pytest.raises(UserError, match=r"its config.optim.name is 'adamw', not 'muon'; name another"):
+        loop.run(tiny(steps=9, optim__name="muon"), tmp_path / "w")
+    assert {path.name for path in (tmp_path / "w" / "checkpoints").iterdir()} >= {"3", "6"}
     config = tiny(steps=9)
     config.variant.middle_blocks = 2
     with pytest.raises(UserError, match=r"its config.variant is .*; name another"):

@@ -58,3 +58,29 @@ def test_two_processes_are_one_run_and_sigterm_to_one_stops_both(tiny, tmp_path,
     assert len(two) == len(one) == stopped + 3
     np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
     np.testing.assert_allclose(two, one, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_rows_of_a_picture_are_not_shared_among_processes(tiny, tmp_path):
+    """Each would bring other pictures, and half of one be glued to half of another."""
+    codes, said = ended(cluster(tiny(mesh={"data": 1, "fsdp": 1, "space": 4}), tmp_path / "run"))
+    assert codes == [2, 2], said
+    assert said.count("space must divide the 2 devices of one") == 2
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--coordinator", "127.0.0.1:1"], "--coordinator, --processes and --process belong together"),
+        (["--processes", "4", "--process", "1"], "--coordinator, --processes and --process belong together"),
+        (["--distributed"], "no processes to train with: "),
+    ],
+)
+def test_half_of_what_several_processes_need_is_an_error(tiny, tmp_path, flags, words):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "OMPI"))}
+    done = subprocess.run(
+        [*command(tiny(), tmp_path / "run"), *flags], capture_output=True, text=True, timeout=120, env=environment
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
