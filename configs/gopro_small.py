@@ -3,7 +3,8 @@
     deblur train --config configs/gopro_small.py --workdir runs/gopro_small --data PREPARED_GOPRO
 
 Data: GoPro, 2103 pairs for training (data/gopro/README.md). It has no split val: name other pairs by
---config.data.val=DIR, or its own test pairs, knowing that the best checkpoint is then chosen by them.
+--config.data.val=DIR, or PREPARED_GOPRO itself for its test pairs, knowing that the best checkpoint is then
+chosen by them.
 Cost: not measured.
 Result: not measured yet.
 """

@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.evaluate.run import choose, decoded, evaluate, open_pairs
 
     if found_clips := clips.pairs(options.data):
+        _check_clips(options.data, found_clips[0].blurred, options.split)
         split, there, what = "clips", clips.frames_in(found_clips), "frames"
         every = max(1, there // options.limit) if options.limit else 1
         chosen, pairs = max(1, there // every), clips.decoded(found_clips, every)
@@ -77,7 +78,13 @@ def run(options: argparse.Namespace) -> int:
     methods = {label: _by_network(restorer) for label, restorer in restorers.items()}
     methods |= {label: method for label, (_, method) in besides.items()}
     with Progress("scoring") as progress:
-        found = evaluate(methods, pairs, devices=devices, tick=lambda done: progress(min(done, chosen), chosen))
+        found = evaluate(
+            methods,
+            pairs,
+            clips=bool(found_clips),
+            devices=devices,
+            tick=lambda done: progress(min(done, chosen), chosen),
+        )
     for reason in found.failed.values():
         print(f"deblur eval: {reason}", file=sys.stderr)
     if not found.pictures:
@@ -167,6 +174,17 @@ def _size(text: str) -> tuple[int, int]:
     if not match:
         raise UserError(f"--fps-size must be a width and a height such as 1280x720, not {text}")
     return int(match[1]), int(match[2])
+
+
+def _check_clips(folder: Path, clip: Path, split: str | None) -> None:
+    from deblur_jax.errors import UserError
+    from deblur_jax.pipeline import trees
+
+    if split:
+        raise UserError(f"{folder}: holds clips, which have no splits: leave out --split {split}")
+    if pictures := [path for side in ("blur", "sharp") for path in trees.pictures(folder / side)]:
+        both = f"pictures ({pictures[0].relative_to(folder)}) and clips ({clip.relative_to(folder)})"
+        raise UserError(f"{folder}: holds {both}; give each kind a folder of its own")
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:

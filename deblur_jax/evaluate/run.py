@@ -60,7 +60,7 @@ class Evaluation:
         return [picture.sequence for picture in self.pictures]
 
     def whole_sequences(self) -> "Evaluation":
-        """Without the pictures of clips that failed later on."""
+        """Of clips alone: without the frames of those that failed later on."""
         kept = [i for i, picture in enumerate(self.pictures) if picture.sequence not in self.failed]
         return replace(self, pictures=[self.pictures[i] for i in kept], entries=[self.entries[i] for i in kept])
 
@@ -115,10 +115,14 @@ def evaluate(
     methods: Mapping[str, Method],
     pairs: Iterable[Read],
     *,
+    clips: bool = False,
     devices: Sequence[Any] | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> Evaluation:
-    """Every score of every picture and model. A picture that fails is named and left out; the others are done."""
+    """Every score of every picture and model. A picture that fails is named and left out; the others are done.
+
+    With `clips` an error about an entry of its sequence's name is about the whole clip: all its frames are left out.
+    """
     devices = list(devices or jax.devices())
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     place = NamedSharding(mesh, P("data"))
@@ -144,7 +148,8 @@ def evaluate(
         done += len(group)
         if tick:
             tick(done + len(found.failed))
-    return found.whole_sequences()
+    # A picture may be called as its folder is (1/1.png), and is not the whole of it.
+    return found.whole_sequences() if clips else found
 
 
 def _filled(pictures: list[np.ndarray], many: int) -> np.ndarray:

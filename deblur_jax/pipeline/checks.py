@@ -5,13 +5,12 @@ size at a small part of the cost of decoding. The thorough one (`examine`) decod
 """
 
 import functools
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -20,7 +19,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.headers import Header, read_header
 from deblur_jax.pipeline.pictures import decode, to_npy
-from deblur_jax.pipeline.sources import Clips
+from deblur_jax.pipeline.sources import Clips, Records, frames_of
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes
 
@@ -239,36 +238,16 @@ def _clip_entries(path: Path, folder: Path) -> list[Entry]:
 
 
 def _open_prepared(folder: Path) -> dict[str, list[Entry]]:
-    from deblur_jax.pipeline.extra import tfds, undecoded
-
-    frames: dict[str, list[tuple[str, int]]] = json.loads((folder / "frames.json").read_text())
-    builder: Any = tfds.builder_from_directory(folder)
     splits = {}
-    for split, listed in frames.items():
-        info = builder.info.splits[split]
-        for path in info.filepaths:
-            if not Path(path).is_file():
-                raise UserError(f"{path}: missing; prepare the dataset again")
-        if info.num_examples != len(listed):
-            raise UserError(f"{folder}: {split} has {info.num_examples} records and {len(listed)} in frames.json")
-        source = builder.as_data_source(split, decoders=undecoded(builder))
-        if len(source) != len(listed):
-            raise UserError(f"{folder}: {split} has {len(source)} records of {len(listed)}; prepare it again")
-        splits[split] = [
-            _prepared_entry(source, i, sequence, frame, f"{folder}: record {i} of {split}")
-            for i, (sequence, frame) in enumerate(listed)
-        ]
+    for split, places in frames_of(folder).items():
+        records = Records(folder, split, places)
+        splits[split] = [_prepared_entry(records, i, sequence, frame) for i, (sequence, frame) in enumerate(places)]
     return splits
 
 
-def _prepared_entry(source, index: int, sequence: str, frame: int, where: str) -> Entry:
+def _prepared_entry(records: Records, index: int, sequence: str, frame: int) -> Entry:
     def read() -> tuple[bytes | None, bytes]:
-        try:
-            record = source[index]
-        except (RuntimeError, ValueError, IndexError) as error:  # what array_record raises of damaged files
-            raise UserError(f"{where}: cannot be read: {str(error).splitlines()[0]}") from None
-        if (record["sequence"].decode(), int(record["frame"])) != (sequence, frame):
-            raise UserError(f"{where}: is not the frame that frames.json names")
+        record = records[index]
         return record.get("blur"), record["sharp"]
 
     return Entry(f"{sequence}/{frame:08d}", sequence, frame, read)

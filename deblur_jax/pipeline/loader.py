@@ -50,7 +50,7 @@ class Loader:
         _check(sources, config, process, processes)
         self.config, self._sources = config, list(sources)
         self._process, self._processes = process, processes
-        self._kept: dict[tuple[int, int, str, int], np.ndarray] = {}
+        self._kept: dict[tuple[int, int, str, int], tuple[np.ndarray, tuple[int, int]]] = {}
         self._room = config.keep_gb * 1e9
         self.steps_per_epoch = sum(map(len, sources)) / config.batch
 
@@ -98,8 +98,8 @@ class Loader:
 
         def pieces(kind: str, pictures: Sequence) -> tuple[np.ndarray, tuple[int, int]]:
             held = [self._held((which, index, kind, i), p, item.name) for i, p in enumerate(pictures)]
-            cut = [crop(p, taken, down=down, right=right, name=item.name, max_side=config.max_side) for p in held]
-            sizes = {size for _, size in cut}
+            cut = [crop(p, taken, down=down, right=right, name=item.name, max_side=config.max_side) for p, _ in held]
+            sizes = {original or size for (_, original), (_, size) in zip(held, cut, strict=True)}
             if len(sizes) > 1:
                 raise UserError(f"{item.name}: its frames have different sizes")
             stack = np.stack([shrunk(piece, *ratios)[:side, :side] for piece, _ in cut])
@@ -119,15 +119,17 @@ class Loader:
                 example["paired"] = np.bool_(item.blur is not None)
         return example
 
-    def _held(self, key: tuple[int, int, str, int], picture: Picture, name: str) -> Picture:
-        """The picture decoded, if it is in memory or there is room for it."""
+    def _held(
+        self, key: tuple[int, int, str, int], picture: Picture, name: str
+    ) -> tuple[Picture, tuple[int, int] | None]:
+        """The picture decoded and reduced, if it is in memory or there is room for it, and its original size."""
         if key not in self._kept:
             if self._room <= 0:
-                return picture
-            pixels = picture if isinstance(picture, np.ndarray) else as_8bit(decode(picture, name, silent=False))
-            pixels = reduced(pixels, self.config.max_side)
+                return picture, None
+            original = picture if isinstance(picture, np.ndarray) else as_8bit(decode(picture, name, silent=False))
+            pixels = reduced(original, self.config.max_side)
             self._room -= pixels.nbytes
-            self._kept[key] = pixels
+            self._kept[key] = pixels, original.shape[:2]
         return self._kept[key]
 
 

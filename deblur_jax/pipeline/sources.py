@@ -7,7 +7,7 @@ A source has a length and gives an `Item` for each index, from any thread or pro
 import bisect
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -41,14 +41,33 @@ class Source(Protocol):
 def open_source(folder: str | Path, *, split: str = "train", frames: int = 1) -> Source:
     """Whatever the folder holds: a prepared dataset, `blur/` and `sharp/`, photographs or clips."""
     folder = local(folder)
-    match trees.kind_of(folder):
+    kind, splits = _listed(folder)
+    listed = _of_split(splits, split, folder)
+    match kind:
         case "prepared":
             return Prepared(folder, split=split, frames=frames)
         case "clips":
-            return Clips(_of_split(trees.clips(folder), split, folder), frames=frames)
-        case kind:
-            listed = trees.pairs(folder) if kind == "pairs" else trees.photos(folder)
-            return Folder(_of_split(listed, split, folder), frames=frames)
+            return Clips(listed, frames=frames)
+        case _:
+            return Folder(listed, frames=frames)
+
+
+def splits_of(folder: Path) -> list[str]:
+    """The splits of whatever the folder holds, but for empty ones."""
+    _, splits = _listed(folder)
+    return [split for split, listed in splits.items() if listed]
+
+
+def _listed(folder: Path) -> tuple[str, dict[str, list]]:
+    """The kind of the folder, and what each split has."""
+    kind = trees.kind_of(folder)
+    listing: dict[str, Callable[[Path], dict[str, list]]] = {
+        "prepared": frames_of,
+        "pairs": trees.pairs,
+        "photos": trees.photos,
+        "clips": trees.clips,
+    }
+    return kind, listing[kind](folder)
 
 
 def _of_split(splits: dict[str, list], split: str, folder: Path) -> list:
@@ -92,33 +111,69 @@ class Folder:
         return Item(str(window[len(window) // 2].sharp), sharp, blur if self.paired else None)
 
 
+def frames_of(folder: Path) -> dict[str, list[tuple[str, int]]]:
+    """The sequence and the frame of each record of a prepared dataset, by split."""
+    try:
+        found = json.loads((folder / "frames.json").read_text())
+        return {split: [(str(sequence), int(frame)) for sequence, frame in listed] for split, listed in found.items()}
+    except OSError as error:
+        raise UserError(f"{folder}: not a prepared dataset: frames.json: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError):
+        raise UserError(f"{folder}: frames.json is damaged; prepare the dataset again") from None
+
+
+class Records:
+    """The records of one split of a prepared dataset, their pictures encoded; `places` has what `frames_of` says."""
+
+    def __init__(self, folder: Path, split: str, places: Sequence[tuple[str, int]]):
+        from deblur_jax.pipeline.extra import tfds, undecoded
+
+        try:
+            builder: Any = tfds.builder_from_directory(str(folder))
+        except Exception as error:  # TFDS, protobuf and JSON have each their own
+            what = "dataset_info.json or features.json is damaged"
+            raise UserError(f"{folder}: {what}; prepare the dataset again ({_reason(error)})") from None
+        info = builder.info.splits.get(split)
+        if info is None or info.num_examples != len(places):
+            there = info.num_examples if info else "no"
+            raise UserError(f"{folder}: {split} has {there} records, frames.json names {len(places)}; prepare it again")
+        self.paired = "blur" in builder.info.features
+        self._split, self._places = split, places
+        self._shards, self._ends = list(map(str, info.filepaths)), list(itertools.accumulate(info.shard_lengths))
+        for path in self._shards:
+            if not Path(path).is_file():
+                raise UserError(f"{path}: missing; prepare the dataset again")
+        self._source = builder.as_data_source(split, decoders=undecoded(builder))
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        where = f"{self._shards[bisect.bisect_right(self._ends, index)]}: record {index} of {self._split}"
+        try:
+            record = self._source[index]
+        except Exception as error:  # array_record and protobuf have each their own
+            raise UserError(f"{where}: cannot be read; prepare the dataset again ({_reason(error)})") from None
+        if (_text(record["sequence"]), record["frame"]) != self._places[index]:
+            raise UserError(f"{where}: is not the frame that frames.json names; prepare the dataset again")
+        return record
+
+
 class Prepared:
     """What `deblur data prepare` wrote."""
 
     def __init__(self, folder: str | Path, *, split: str = "train", frames: int = 1):
-        from deblur_jax.pipeline.extra import tfds, undecoded
-
         self._folder, self._split = Path(folder), split
-        try:
-            places = json.loads((self._folder / "frames.json").read_text())
-        except OSError as error:
-            raise UserError(f"{folder}: not a prepared dataset: frames.json: {error.strerror}") from None
-        except ValueError:
-            raise UserError(f"{folder}: frames.json is damaged; prepare the dataset again") from None
-        if split not in places:
-            raise UserError(f"{folder}: no split {split}; there are {', '.join(places)}")
-        builder: Any = tfds.builder_from_directory(str(folder))
-        self.paired = "blur" in builder.info.features
-        self._records = builder.as_data_source(split, decoders=undecoded(builder))
-        if len(self._records) != len(places[split]):
-            raise UserError(f"{folder}: {len(self._records)} records, frames.json names {len(places[split])}")
-        self._windows = windows([(str(s), int(f)) for s, f in places[split]], frames, folder)
+        places = _of_split(frames_of(self._folder), split, self._folder)
+        self._records = Records(self._folder, split, places)
+        self.paired = self._records.paired
+        self._windows = windows(places, frames, folder)
 
     def __len__(self) -> int:
         return len(self._windows)
 
     def __getitem__(self, index: int) -> Item:
-        records: list[Any] = [self._records[i] for i in self._windows[index]]
+        records = [self._records[i] for i in self._windows[index]]
         name = f"{self._folder}, {self._split}, {_text(records[len(records) // 2]['name'])}"
         sharp = tuple(record["sharp"] for record in records)
         return Item(name, sharp, tuple(record["blur"] for record in records) if self.paired else None)
@@ -193,4 +248,4 @@ def _frames_at(path: Path, times: Sequence[int], name: str) -> list[np.ndarray]:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or (str(error) or type(error).__name__).splitlines()[0]

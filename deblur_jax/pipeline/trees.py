@@ -116,14 +116,8 @@ def photos(folder: Path) -> dict[str, list[Example]]:
     splits = {}
     for split, root in _split_folders(folder):
         found = pictures(root)
-        for path in found:
-            # Datasets call their folders train_blur, blurry, blur_gamma, ...: taking those for sharp would be a pity.
-            parts = path.relative_to(folder).parts[:-1]
-            if wrong := next((part for part in parts if "blur" in part.lower()), None):
-                raise UserError(
-                    f"{folder}: photographs should be sharp, and one lies in {wrong}/ ({path.relative_to(folder)}); "
-                    "arrange them as blur/ and sharp/, or prepare the dataset"
-                )
+        advice = "arrange them as blur/ and sharp/, or prepare the dataset"
+        _refuse_blurred(folder, found, "photographs", advice)
         splits[split] = [Example(path.relative_to(root).with_suffix("").as_posix(), 0, path) for path in found]
         _refuse_repeated(f"{root}/{example.sequence}" for example in splits[split])
     if not any(splits.values()):
@@ -132,11 +126,13 @@ def photos(folder: Path) -> dict[str, list[Example]]:
 
 
 def clips(folder: Path) -> dict[str, list[Path]]:
-    """The video files of each split."""
+    """The sharp video files of each split."""
     splits = {
         split: sorted((p for p in _files(root) if p.suffix.lower() in _CLIPS), key=_natural)
         for split, root in _split_folders(folder)
     }
+    for found in splits.values():
+        _refuse_blurred(folder, found, "clips", "name a folder of sharp ones alone, such as sharp/")
     if not any(splits.values()):
         raise UserError(f"{folder}: holds no video clips ({' '.join(_CLIPS)})")
     return splits
@@ -181,6 +177,17 @@ def _by_name(folder: Path) -> dict[str, Path]:
     if len(set(names)) < len(names):
         _refuse_repeated(f"{folder}/{name}" for name in names)
     return dict(zip(names, found, strict=True))
+
+
+def _refuse_blurred(folder: Path, found: Iterable[Path], what: str, advice: str) -> None:
+    parents = {path: path.relative_to(folder).parts[:-1] for path in found}
+    paired = any("target" in parts for parts in parents.values())
+    for path, parts in parents.items():
+        # Datasets call their folders train_blur, blurry, blur_gamma, ...: taking those for sharp would be a pity.
+        if wrong := next((p for p in parts if "blur" in p.lower() or (paired and p == "input")), None):
+            raise UserError(
+                f"{folder}: {what} should be sharp, and one lies in {wrong}/ ({path.relative_to(folder)}); {advice}"
+            )
 
 
 def _refuse_repeated(names: Iterable[str]) -> None:

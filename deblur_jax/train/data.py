@@ -15,7 +15,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.files import local, write_whole
 from deblur_jax.pipeline import poses, trees
 from deblur_jax.pipeline.loader import Loader, LoaderConfig, to_float
-from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source
+from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source, splits_of
 from deblur_jax.restore.images import encode_image
 from deblur_jax.train import step
 from deblur_jax.train.config import Config
@@ -35,15 +35,20 @@ def sources(config: Config) -> tuple[list[Source], list[Source]]:
             ours, theirs = _split(local(folder), data.frames, data.aside)
             train.append(ours)
             val.append(theirs)
-    return train, [_validation(local(folder), data.frames) for folder in data.val] if data.val else val
+    trained_on = {local(folder).resolve() for folder in data.train}
+    return train, [_validation(local(folder), trained_on, data.frames) for folder in data.val] if data.val else val
 
 
-def _validation(folder: Path, frames: int) -> Source:
-    """The split val of the folder, or all of it if it has none."""
-    try:
-        return open_source(folder, split="val", frames=frames)
-    except UserError:
-        return open_source(folder, frames=frames)
+def _validation(folder: Path, trained_on: set[Path], frames: int) -> Source:
+    """Of a folder named for validation the split val, else test, else all of it, if that is not trained on."""
+    there = splits_of(folder)
+    split = next((name for name in ("val", "test") if name in there), "train")
+    if split == "train" and folder.resolve() in trained_on:
+        raise UserError(
+            f"{folder}: is trained on and has no split val or test to validate by; "
+            "name another: --config.data.val=FOLDER"
+        )
+    return open_source(folder, split=split, frames=frames)
 
 
 def _split(folder: Path, frames: int, aside: float) -> tuple[Source, Source]:

@@ -4,6 +4,7 @@ import csv
 import html.parser
 import json
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -114,12 +115,23 @@ def test_loose_pictures_a_limit_and_what_fails(pairs, nano, tmp_path, capsys):
     assert "exists already; --overwrite replaces the report" in capsys.readouterr().err
 
 
+def test_a_damaged_picture_called_as_its_folder_leaves_the_others(pairs, nano, tmp_path, capsys):
+    data = pairs({"000": 3, "b": 1})
+    (data / "blur" / "000" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n?")
+    assert deblur_eval(nano(), "--data", data, "-o", tmp_path / "out", "--no-fps", "--json") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [picture["name"] for picture in report["pictures"]] == ["000/001", "000/002", "b/000"]
+    assert list(report["failed"]) == ["000"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--data", "none"], "none: no such directory"),
         (["--data", "photos"], "holds photos without blurred ones"),
         (["--data", "data", "--split", "val"], "no split val; there are train"),
+        (["--data", "mixed"], r"holds pictures \(blur/000.png\) and clips \(blur/a.mp4\); give each kind a folder"),
+        (["--data", "clips", "--split", "val"], "clips: holds clips, which have no splits: leave out --split val"),
         (["--data", "data", "--limit", "0"], "--limit must be at least 1"),
         (["--data", "data", "--fps-size", "720p"], "a width and a height such as 1280x720, not 720p"),
         (["other.safetensors", "--data", "data"], r"does not fit nano: head/kernel has the shape \(3, 3, 3, 5\)"),
@@ -132,6 +144,10 @@ def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     pairs()
     pairs(root="photos")
+    pairs(root="mixed")
+    for path in [Path(root, side, "a.mp4") for root in ("mixed", "clips") for side in ("blur", "sharp")]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     for path in (tmp_path / "photos" / "blur").iterdir():
         path.unlink()
     (tmp_path / "photos" / "blur").rmdir()

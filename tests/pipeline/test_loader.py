@@ -149,6 +149,15 @@ def test_partners_of_different_size_are_named():
         batches([Gradients(5, blur_size=38)], 1, batch=4, crop=16)
 
 
+@pytest.mark.parametrize("pictures_held", [1, 2, 5, 100])
+def test_partners_are_compared_as_they_were_before_being_reduced(pictures_held):
+    """Whichever of them there was room for."""
+    held = {"batch": 4, "crop": 16, "max_side": 20, "keep_gb": pictures_held * 20 * 20 * 3 / 1e9}
+    batches([Gradients(5)], 3, **held)
+    with pytest.raises(UserError, match=r"item \d: .* differ in size: 38x38 and 40x40"):
+        batches([Gradients(5, blur_size=38)], 3, **held)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -7,7 +7,7 @@ import pytest
 
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
-from deblur_jax.pipeline import sources
+from deblur_jax.pipeline import checks, sources
 
 RNG = np.random.default_rng(0)
 
@@ -131,6 +131,46 @@ def test_a_prepared_dataset_reads_like_its_folder(pair_folder, tmp_path_factory)
     (out / "set" / "frames.json").write_text(json.dumps({"train": places["train"][:-1]}))
     with pytest.raises(UserError, match=r"6 records, frames.json names 5"):
         sources.open_source(out / "set")
+
+
+_SECOND_SHARD = "pairs-train.array_record-00001-of-00002"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (_SECOND_SHARD, None, f"{_SECOND_SHARD}: missing; prepare the dataset again"),
+        (_SECOND_SHARD, lambda whole: whole[:70_000], f"{_SECOND_SHARD}: record 3 of train: cannot be read"),
+        (_SECOND_SHARD, lambda whole: b"", f"{_SECOND_SHARD}: record 3 of train: cannot be read"),
+        ("dataset_info.json", lambda whole: b"{", "dataset_info.json or features.json is damaged; prepare"),
+        ("features.json", lambda whole: b"null", "dataset_info.json or features.json is damaged; prepare"),
+        ("frames.json", lambda whole: b"{", "frames.json is damaged; prepare the dataset again"),
+        ("frames.json", lambda whole: b'{"train": [3]}', "frames.json is damaged; prepare the dataset again"),
+        ("frames.json", lambda whole: b'{"more": [["a", 0]]}', "more has no records, frames.json names 1"),
+        ("frames.json", lambda whole: whole.replace(b"b", b"c"), "record 4 of train: is not the frame that"),
+    ],
+)
+def test_a_damaged_prepared_dataset_is_one_line(name, content, message, pair_folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out") / "set"
+    raw = ["--manual-dir", str(pair_folder), "--out", str(out), "--shards", "2"]
+    assert main(["data", "prepare", str(Path(__file__).parents[2] / "data" / "pairs"), *raw]) == 0
+    damaged = content and content((out / name).read_bytes())
+    (out / name).unlink()
+    if content:
+        (out / name).write_bytes(damaged)
+
+    def train():
+        split = "more" if "more" in message else "train"
+        return [sources.open_source(out, split=split)[i] for i in range(6)]
+
+    def check():
+        return [entry.read() for entries in checks.open_folder(out)[1].values() for entry in entries]
+
+    for use in (train, check):
+        with pytest.raises(UserError, match=message) as raised:
+            use()
+        assert "\n" not in str(raised.value)
+        assert str(out) in str(raised.value)
 
 
 def test_clips_are_checked_and_shown(tmp_path, capsys):

@@ -77,6 +77,8 @@ def test_other_folders_are_refused(tmp_path, files, message):
         (trees.pairs, ["train/blur/a.png", "train/sharp/a.png", "more/b.png"], "b.png: lies beside train/"),
         (trees.photos, ["train_blur/000/1.png"], "one lies in train_blur/"),
         (trees.clips, ["a.png"], "holds no video clips"),
+        (trees.clips, ["blur/a.mp4", "sharp/a.mp4"], r"one lies in blur/ \(blur/a.mp4\); name a folder of sharp ones"),
+        (trees.clips, ["train/input/a.mp4", "train/target/a.mp4"], "one lies in input/"),
     ],
 )
 def test_wrong_arrangements_are_named(tmp_path, list_, files, message):

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import av
 import numpy as np
 import pytest
@@ -55,6 +57,36 @@ def test_whole_clips_are_kept_aside(clips):
 def test_a_single_clip_is_too_few(clips):
     with pytest.raises(UserError, match="a single clip"):
         data.sources(made(clips("a.mp4")))
+
+
+def noise(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_image(folder / name, np.random.default_rng(len(names)).integers(0, 256, (20, 20, 3), np.uint8))
+    return folder
+
+
+def test_a_folder_named_for_validation_gives_val_or_test_or_all_of_it(tmp_path):
+    names = [f"{name[:-1]}/{side}/{name}.png" for name in ("train1", "test1", "test2") for side in ("blur", "sharp")]
+    raw = noise(tmp_path / "raw", *names)
+    prepared, photos = tmp_path / "prepared", noise(tmp_path / "photos", "a.png", "b.png")
+    recipe = str(Path(__file__).parents[2] / "data" / "pairs")
+    assert main(["data", "prepare", recipe, "--manual-dir", str(raw), "--out", str(prepared), "--shards", "1"]) == 0
+
+    def judged_by(train, val):
+        _, (source,) = data.sources(made(train, val=(str(val),)))
+        return {Path(source[i].name.split()[-1]).stem for i in range(len(source))}
+
+    assert judged_by(raw, prepared) == judged_by(prepared, prepared) == judged_by(raw, raw) == {"test1", "test2"}
+    assert judged_by(raw, photos) == {"a", "b"}
+    with pytest.raises(UserError, match="photos: is trained on and has no split val or test"):
+        data.sources(made(photos, val=(str(photos / ".." / "photos"),)))
+    noise(raw, "val/blur/1.png", "val/sharp/1.png")
+    assert judged_by(raw, raw) == {"1"}
+    # What is wrong with val is said; the split train is not taken instead.
+    noise(raw, *(f"train/{side}/clip/{i}.png" for side in ("blur", "sharp") for i in (1, 2, 3)))
+    with pytest.raises(UserError, match="val/sharp: no 3 consecutive frames"):
+        data.sources(made(raw, val=(str(raw),), frames=3))
 
 
 def test_neighbouring_frames_are_for_the_kind_frames(clips):
