@@ -32,7 +32,7 @@ def base() -> Config:
                 "train": (),  # folders: prepared datasets, blur/ and sharp/, photographs, clips
                 "weights": (),  # of the folders; (): by their sizes
                 "val": (),  # (): the split val of those of train, or `aside` of their photographs or clips
-                "aside": 0.1,  # chosen by their names
+                "aside": 0.1,  # chosen by their names; where `val` names others, none: all are trained on
                 "frames": 1,  # neighbouring ones, whose mean is the blurred picture: the recipe's kind "frames"
                 "max_side": 0,  # photographs are reduced to this first; 0: never
                 "shrink": 1.0,  # their height and width, each for itself, by up to this: thin lines, other proportions
