@@ -47,6 +47,9 @@ class Checkpoints:
         except (OSError, ValueError) as error:
             self._complain(step, error)
 
+    def latest(self) -> int | None:
+        return self._manager.latest_step()
+
     def wait(self) -> None:
         try:
             self._manager.wait_until_finished()

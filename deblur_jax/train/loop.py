@@ -192,7 +192,11 @@ class _Trainer:
                 jax.profiler.start_trace(str(self.folder / "profile"))
                 self.tracing = True
             waiting = time.perf_counter()
-            batch = next(batches)
+            try:
+                batch = next(batches)
+            except UserError:  # a picture that cannot be read
+                self.keep(checkpoints)
+                raise
             self.waited += time.perf_counter() - waiting
             self.state, numbers = self.step(self.state, batch)
             self.at += 1
@@ -223,6 +227,14 @@ class _Trainer:
                 self.log.say(f"stopped at step {self.at}; the same command goes on from there")
                 return RESUMABLE
         return DONE if self.export("final.safetensors", {}) else FAILED
+
+    def keep(self, checkpoints: Checkpoints) -> None:
+        """What was learned before an error ends the run. Not by several processes: the others might wait for ever."""
+        code = DONE
+        while self.pending and code == DONE:
+            code = self.look()
+        if code == DONE and jax.process_count() == 1 and self.at > (checkpoints.latest() or 0):
+            checkpoints.save(self.at, self.state, {})
 
     def end_trace(self) -> None:
         if self.tracing:

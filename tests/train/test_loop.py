@@ -97,6 +97,27 @@ def test_stopped_and_gone_on_with_it_is_the_same_run(tiny, uninterrupted, tmp_pa
     assert [line["step"] for line in lines(tmp_path) if "loss" in line] == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_was_learned_before_a_picture_failed_is_kept(tiny, pairs, tmp_path, monkeypatch):
+    shutil.copytree(pairs, tmp_path / "pairs")
+    config = tiny(data__train=(str(tmp_path / "pairs"),), steps=50, val__every=50, checkpoint__every=50)
+
+    def damage(_, step):
+        for path in (tmp_path / "pairs" / "sharp").iterdir() if step == 2 else ():
+            path.write_bytes(b"")
+        return False
+
+    monkeypatch.setattr(loop._Stop, "at", damage)
+    with pytest.raises(UserError, match="piece"):
+        loop.run(config, tmp_path / "w")
+    (kept,) = (tmp_path / "w" / "checkpoints").glob("[0-9]*")
+    assert 2 <= int(kept.name) < 50
+    monkeypatch.undo()
+    shutil.copytree(pairs, tmp_path / "pairs", dirs_exist_ok=True)
+    config.steps = int(kept.name) + 1
+    assert loop.run(config, tmp_path / "w") == loop.DONE
+    assert lines(tmp_path / "w")[-1]["step"] == config.steps
+
+
 @pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(tiny, uninterrupted, tmp_path):
     """In a process of its own: Orbax leaves failures behind that pytest would hear of at any later moment."""
