@@ -43,12 +43,18 @@ def _validation(folder: Path, trained_on: set[Path], frames: int) -> Source:
     """Of a folder named for validation the split val, else test, else all of it, if that is not trained on."""
     there = splits_of(folder)
     split = next((name for name in ("val", "test") if name in there), "train")
-    if split == "train" and folder.resolve() in trained_on:
+    if split == "train" and any(_overlap(folder.resolve(), other) for other in trained_on):
         raise UserError(
             f"{folder}: is trained on and has no split val or test to validate by; "
             "name another: --config.data.val=FOLDER"
         )
     return open_source(folder, split=split, frames=frames)
+
+
+def _overlap(judging: Path, training: Path) -> bool:
+    if training.is_relative_to(judging):
+        return True
+    return judging.is_relative_to(training) and judging.relative_to(training).parts[0] not in ("val", "test")
 
 
 def _split(folder: Path, frames: int, aside: float) -> tuple[Source, Source]:

@@ -81,6 +81,11 @@ def test_a_folder_named_for_validation_gives_val_or_test_or_all_of_it(tmp_path):
     assert judged_by(raw, photos) == {"a", "b"}
     with pytest.raises(UserError, match="photos: is trained on and has no split val or test"):
         data.sources(made(photos, val=(str(photos / ".." / "photos"),)))
+    noise(tmp_path / "sorted", "train/a.png", "val/b.png", "train/old/c.png")
+    assert judged_by(tmp_path / "sorted", tmp_path / "sorted" / "val") == {"b"}
+    for within in ("train", "train/old"):
+        with pytest.raises(UserError, match="is trained on and has no split val or test"):
+            data.sources(made(tmp_path / "sorted", val=(str(tmp_path / "sorted" / within),)))
     noise(raw, "val/blur/1.png", "val/sharp/1.png")
     assert judged_by(raw, raw) == {"1"}
     # What is wrong with val is said; the split train is not taken instead.
