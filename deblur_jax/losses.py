@@ -109,8 +109,8 @@ def objective(
     if len(estimates) != len(targets):
         raise ValueError(f"{len(estimates)} estimates but {len(targets)} targets")
     scale_weights = [1.0] * len(estimates) if scale_weights is None else list(scale_weights)
-    if len(scale_weights) != len(estimates) or sum(scale_weights) <= 0:
-        raise UserError(f"{len(estimates)} scales need as many weights with a positive sum, not {scale_weights}")
+    if len(scale_weights) != len(estimates) or min(scale_weights) < 0 or sum(scale_weights) == 0:
+        raise UserError(f"{len(estimates)} scales need as many weights, none below 0 and not all 0: {scale_weights}")
     for estimate, target in zip(estimates, targets, strict=True):
         if estimate.shape != target.shape:  # never broadcast: a wrong target would give a plausible loss
             raise ValueError(f"an estimate of shape {estimate.shape} but a target of {target.shape}")

@@ -59,6 +59,9 @@ def test_the_objective_is_the_weighted_mean_over_scales(noise):
     l1 = [losses.l1(e, t) for e, t in zip(estimates, targets, strict=True)]
     np.testing.assert_allclose(parts["l1"], (2 * l1[0] + l1[1] + l1[2]) / 4, rtol=1e-6)
     np.testing.assert_allclose(total, parts["l1"] + 0.25 * parts["ssim"], rtol=1e-6)
+    for wrong in ((1.0, 1.0), (0.0, 0.0, 0.0), (2.0, -1.0, 1.0)):
+        with pytest.raises(UserError, match="3 scales need as many weights, none below 0 and not all 0"):
+            losses.objective(estimates, targets, weights=weights, scale_weights=wrong)
 
 
 def test_harm_counts_the_pictures_that_lost(noise):
