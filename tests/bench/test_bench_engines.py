@@ -119,7 +119,7 @@ def test_engines_that_are_not_installed_are_named(monkeypatch):
 
 @pytest.mark.slow  # it compiles a whole network's initial parameters
 def test_networks_without_weights_get_initial_ones():
-    loaded, note = engines.network("small")
+    loaded, note = engines.network("medium")
     assert "no weights" in note
     last = loaded.params["scale0_tail"]["kernel"]
     assert 0.003 < float(jnp.std(last)) < 0.03  # a result that is wrong shows

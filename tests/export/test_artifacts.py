@@ -191,7 +191,7 @@ def test_a_network_that_is_not_equal_is_not_exported(export, monkeypatch, tmp_pa
     ("options", "said"),
     [
         (["nowhere.safetensors", "--to", "onnx", "-o", "new"], "no such weights file"),
-        (["small", "--to", "onnx", "-o", "new"], "its weights do not come with the package"),
+        (["medium", "--to", "onnx", "-o", "new"], "its weights do not come with the package"),
         (["MODEL", "--to", "onnx", "-o", "full"], "exists and is not an empty folder; name another one"),
         (["MODEL", "--to", "onnx", "-o", "full/file"], "exists and is not an empty folder"),
         (["MODEL", "--to", "onnx", "-o", "none/new"], "no such directory"),

@@ -38,6 +38,24 @@ def test_ablations_change_what_they_say(name):
         config.load(f"{path}:nothing")
 
 
+@pytest.mark.parametrize(
+    ("stem", "names"),
+    [
+        ("photos_nano", "shaken shaken_linear soft lined kept linear sharp_too unharmed"),
+        ("photos_small", "quarter half full"),
+    ],
+)
+def test_runs_of_several_stages(stem, names):
+    path = Path(__file__).parents[2] / "configs" / f"{stem}.py"
+    stages = [config.load(path), *(config.load(f"{path}:{name}") for name in names.split())]
+    for i, stage in enumerate(stages):
+        data.recipe(stage)
+        assert stage.to_dict() not in [other.to_dict() for other in stages[:i]]
+        assert len(stage.scales) in (0, len(zoo.get(stage.network).config.widths))
+    with pytest.raises(UserError, match="has no 'nothing'"):
+        config.load(f"{path}:nothing")
+
+
 def test_fields_are_changed_by_name():
     changes = [
         "optim.lr=1",
