@@ -162,7 +162,7 @@ def test_names_that_are_not_there(nano):
             act("other")
     with pytest.raises(UserError, match=r"no such weights file or training workdir, .* \(there are nano, small, mine\)"):
         weights.resolve("other")
-    with pytest.raises(UserError, match=r"large: its weights do not come with the package \(there are nano, mine\)"):
+    with pytest.raises(UserError, match=r"large: its weights do not come with the package \(there are nano, small, mine\)"):
         weights.resolve("large")
     with pytest.raises(UserError, match="deblur weights fetch maxim-gopro gets them"):
         weights.resolve("maxim-gopro")
