@@ -30,6 +30,9 @@ class Network:
 
     def varied(self, **fields: Any) -> "Network":
         """With other fields of its config, for ablations. Lists, which JSON makes of them, are tuples again."""
+        known = [field.name for field in dataclasses.fields(self.config)]
+        if unknown := sorted(set(fields) - set(known)):
+            raise UserError(f"no {unknown[0]!r}; there are {', '.join(known)}")
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
 

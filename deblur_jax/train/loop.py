@@ -132,7 +132,7 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     entry = zoo.get(config.network)
     try:
         entry = entry.varied(**config.variant)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"config.variant: {error}") from None
     module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
     if not config.start_from:
@@ -141,11 +141,10 @@ def network(config: Config) -> tuple[nn.Module, Any]:
     theirs = found.entry.deployed().config if found.merged else found.entry.config
     if (found.network, theirs) != (config.network, entry.config):
         form = " (its branches are merged)" if found.merged and theirs != found.entry.config else ""
-        wanted = config.variant.to_dict() or ""
-        raise UserError(
-            f"{config.start_from}: weights of {found.network} {found.variant or ''}{form}; "
-            f"the config has {config.network} {wanted}"
-        )
+        of_file = f"{found.network} {found.variant or ''}".strip() + form
+        of_config = f"{config.network} {config.variant.to_dict() or ''}".strip()
+        first = f": {weights.misfit(found.params, module)}" if found.network == config.network else ""
+        raise UserError(f"{config.start_from}: weights of {of_file}; the config has {of_config}{first}")
     return module, found.params
 
 

@@ -198,19 +198,22 @@ def _check(
         raise UserError(f"{path}: weights of {network!r}, a network that this version does not have")
     try:
         entry = zoo.get(network).varied(**variant)
-    except TypeError as error:
+    except (TypeError, UserError) as error:
         raise UserError(f"{path}: {network} has no such variant: {error}") from None
-    module = entry.deployed() if merged else entry.training()
+    if words := misfit(flat, entry.deployed() if merged else entry.training()):
+        raise UserError(f"{path}: does not fit {network}: {words}")
+
+
+def misfit(params: Mapping[str, Any], module: Any) -> str:
+    """The first tensor that is not as the network wants it, in words; "" if all are. Flat or as a tree."""
+    flat = _flat(params)
     picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     wanted = _flat(jax.eval_shape(module.init, jax.random.key(0), picture)["params"])
     for name, leaf in wanted.items():
         if name not in flat:
-            raise UserError(f"{path}: does not fit {network}: {name} is missing")
+            return f"{name} is missing"
         if flat[name].shape != leaf.shape:
-            shapes = f"{name} has the shape {flat[name].shape}, the network's has {leaf.shape}"
-            raise UserError(f"{path}: does not fit {network}: {shapes}")
+            return f"{name} has the shape {flat[name].shape}, the network's has {leaf.shape}"
         if not jnp.issubdtype(flat[name].dtype, jnp.floating):
-            raise UserError(f"{path}: does not fit {network}: {name} holds {flat[name].dtype}, no real numbers")
-    for name in flat:
-        if name not in wanted:
-            raise UserError(f"{path}: does not fit {network}, which has no {name}")
+            return f"{name} holds {flat[name].dtype}, no real numbers"
+    return next((f"the network has no {name}" for name in flat if name not in wanted), "")

@@ -60,7 +60,7 @@ def test_what_was_trained_is_merged_to_be_run(random_variables, tmp_path):
             lambda flat: {n: v for n, v in flat.items() if n != "head/kernel"},
             "does not fit nano: head/kernel is missing",
         ),
-        (lambda flat: flat | {"neck/bias": np.zeros(1)}, "does not fit nano, which has no neck/bias"),
+        (lambda flat: flat | {"neck/bias": np.zeros(1)}, "does not fit nano: the network has no neck/bias"),
         (
             lambda flat: flat | {"tail/bias": np.zeros((47,), np.float32)},
             r"does not fit nano: tail/bias has the shape \(47,\), the network's has \(48,\)",
