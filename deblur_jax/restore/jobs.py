@@ -234,6 +234,7 @@ def _restored(
             strength=options.strength,
             tta=options.tta,
             denoise=options.denoise,
+            linear=options.linear,
             mask=mask,
             tick=tick and (lambda parts, total: tick(parts / total)),
         )

@@ -44,6 +44,7 @@ class Options:
     strength: float = 1.0
     tta: bool = False
     denoise: str | None = None
+    linear: bool = False  # values are proportional to light, not sRGB's
     mask: np.ndarray | None = None  # in [0, 1], the picture's size
     region: tuple[int, int, int, int] | None = None  # x, y, width, height
     overlap: bool = True  # read and write beside the network; takes memory for more pictures

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from deblur_jax import weights
+from deblur_jax.blur.camera import linear_to_srgb, srgb_to_linear
 from deblur_jax.errors import UserError
 from deblur_jax.filters.grey import LUMA
 from deblur_jax.restore import pictures, tiles
@@ -97,6 +98,7 @@ class Restorer:
         strength: float = 1.0,
         tta: bool = False,
         denoise: str | None = None,
+        linear: bool = False,
         mask: Num[np.ndarray, "h w"] | None = None,
         tick: Tick | None = None,
     ) -> Num[np.ndarray, "..."]:
@@ -104,7 +106,9 @@ class Restorer:
 
         `(h w)`, `(h w 1)` grey, `(h w 3)` RGB or `(h w 4)` RGB and alpha, which is kept; uint8, uint16, or floating in
         [0, 1]. `strength` is how much of the change is made; `tta` averages over the eight flips and turns, at
-        eight times the cost; `mask`, in [0, 1], is where to restore; `tick` hears of the parts that are done.
+        eight times the cost; `linear` says that values are proportional to light: the network gets them as sRGB, which
+        it knows, and what it gives is made linear again; `mask`, in [0, 1], is where to restore; `tick` hears of the
+        parts that are done.
         """
         if isinstance(picture, str | Path):
             file = Path(picture)
@@ -117,7 +121,7 @@ class Restorer:
         colours, alpha = shaped[..., :3], shaped[..., 3:]
 
         def apply(stack: np.ndarray) -> np.ndarray:
-            return self._apply(stack, strength=strength, tta=tta, denoise=denoise)
+            return self._apply(stack, strength=strength, tta=tta, denoise=denoise, linear=linear)
 
         restored = self._tiled(apply, colours, tick) if mask is None else self._masked(apply, colours, mask, tick)
         if alpha.size:
@@ -138,7 +142,7 @@ class Restorer:
                 continue
             for start in range(0, len(same), self.engine.batch):
                 stack = np.stack([tiles.padded(p, tiling) for p in shaped[start : start + self.engine.batch]])
-                some = self._apply(stack, strength=1.0, tta=False, denoise=None)
+                some = self._apply(stack, strength=1.0, tta=False, denoise=None, linear=False)
                 h, w = shaped[0].shape[:2]
                 restored += [p[:h, :w].reshape(same[0].shape) for p in some]
         return restored
@@ -173,7 +177,7 @@ class Restorer:
         restored[top:bottom, left:right] = np.rint(mixed) if part.dtype.kind == "u" else mixed
         return restored
 
-    def _apply(self, stack: np.ndarray, *, strength: float, tta: bool, denoise: str | None) -> np.ndarray:
+    def _apply(self, stack: np.ndarray, *, strength: float, tta: bool, denoise: str | None, linear: bool) -> np.ndarray:
         """Pictures of one size `(b h w c)`, in their own type."""
         # Large pictures are tight in memory: nothing is copied that need not be.
         whole_numbers = stack.dtype.kind == "u"
@@ -183,8 +187,13 @@ class Restorer:
         # What lies outside (of floating files) is not for the network, and stays as far outside.
         inside = given if whole_numbers else np.clip(given, 0.0, 1.0)
         inside = np.broadcast_to(inside, (*given.shape[:3], 3))
-        seen = inside if denoise is None else np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in inside])
-        change = (self._turned(seen) if tta else self.engine(seen)) - inside
+        seen = np.asarray(linear_to_srgb(inside)) if linear else inside
+        if denoise is not None:
+            seen = np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in seen])
+        change = self._turned(seen) if tta else self.engine(seen)
+        if linear:
+            change = np.asarray(srgb_to_linear(np.clip(change, 0.0, 1.0)))
+        change = change - inside
         if given.shape[-1] == 1:
             change = (change @ np.asarray(LUMA))[..., None]
         change *= np.float32(strength)

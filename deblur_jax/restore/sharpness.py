@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
+from deblur_jax.blur.camera import linear_to_srgb
 from deblur_jax.restore.images import as_rgb
 
 __all__ = ["SHARP", "SURELY_SHARP", "TOO_BLURRED", "Sharpness", "sharpness"]
@@ -57,8 +58,8 @@ class Sharpness:
     width: float  # the blur's, as a Gaussian's deviation in the picture's own pixels
 
 
-def sharpness(pixels: np.ndarray) -> Sharpness:
-    """Of a picture `(h w 1)` or `(h w 3)` of any depth; floating ones are in [0, 1]."""
+def sharpness(pixels: np.ndarray, *, linear: bool = False) -> Sharpness:
+    """Of a picture `(h w 1)` or `(h w 3)` of any depth; floating ones are in [0, 1], `linear` ones light itself."""
     h, w = pixels.shape[:2]
     reduced = max(1.0, max(h, w) / _LONGEST)
     if reduced > 1:  # before it is made floating, which takes four times the memory
@@ -66,7 +67,8 @@ def sharpness(pixels: np.ndarray) -> Sharpness:
             pixels, (max(1, round(w / reduced)), max(1, round(h / reduced))), interpolation=cv2.INTER_AREA
         )
         pixels = pixels.reshape(*pixels.shape[:2], -1)  # OpenCV drops the axis of a single channel
-    grey = cv2.cvtColor(as_rgb(pixels), cv2.COLOR_RGB2GRAY)
+    rgb = as_rgb(pixels)
+    grey = cv2.cvtColor(np.asarray(linear_to_srgb(rgb)) if linear else rgb, cv2.COLOR_RGB2GRAY)
     widths = _widths(grey)
     known = np.sort(widths[~np.isnan(widths)])
     if not known.size:

@@ -192,7 +192,7 @@ def _through(
     report: Report,
 ) -> Iterator[tuple[_Work, np.ndarray | None]]:
     """Each with its restored picture; on several devices neighbours go together. None: the frame stays as it is."""
-    plain = options.strength == 1 and not options.tta and options.denoise is None and mask is None
+    plain = options.strength == 1 and not (options.tta or options.denoise or options.linear) and mask is None
     together = restorer().engine.batch if plain else 1
 
     def done(several: list[_Work]) -> Iterator[tuple[_Work, np.ndarray | None]]:
@@ -203,8 +203,9 @@ def _through(
             (work,) = several
             after = [None]
             if work.before is not None and not sink.has(work.state["frames"]):
-                settings = {"tta": options.tta, "denoise": options.denoise, "strength": options.strength * work.weight}
-                after = [_restored(restorer(), work, mask, **settings)]
+                settings = {"tta": options.tta, "denoise": options.denoise, "linear": options.linear}
+                strength = options.strength * work.weight
+                after = [_restored(restorer(), work, mask, strength=strength, **settings)]
         report.network += time.perf_counter() - begun
         yield from zip(several, after, strict=True)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import weights
+from deblur_jax.blur import srgb_to_linear
 from deblur_jax.errors import UserError
 from deblur_jax.models import layers, zoo
 from deblur_jax.restore.restorer import Restorer, ahead
@@ -128,6 +129,14 @@ def test_a_denoiser_stands_in_front(restorer, picture):
     np.testing.assert_allclose(ours.restore(noisy), noisy, atol=1e-6)
     cleaned = ours.restore(noisy, denoise="bilateral")
     assert np.square(cleaned - picture).mean() < 0.7 * np.square(noisy - picture).mean()
+
+
+def test_linear_pictures_are_restored_as_srgb(restorer, picture):
+    ours, light = restorer(), np.asarray(srgb_to_linear(picture))
+    expected = np.asarray(srgb_to_linear(ours.restore(picture)))
+    assert np.abs(expected - light).max() > 0.03
+    np.testing.assert_allclose(ours.restore(light, linear=True), expected, atol=1e-6)
+    np.testing.assert_allclose(ours.restore(light, linear=True, strength=0.0), light, atol=1e-7)
 
 
 def test_batches_and_frames(restorer, picture):
