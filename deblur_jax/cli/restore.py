@@ -58,7 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--strength", type=float, default=1.0, metavar="S", help="how much of the change, 0 to 1 (1)")
     what.add_argument("--tta", action="store_true", help="average over the 8 flips and turns: better, 8 times slower")
     what.add_argument("--denoise", choices=("bilateral",), help="reduce noise before the network")
-    what.add_argument("--linear", action="store_true", help="values are proportional to light: they go through as sRGB")
+    what.add_argument(
+        "--linear",
+        action=argparse.BooleanOptionalAction,
+        help="values are proportional to light: they go through as sRGB (what the file's colour profile says)",
+    )
     what.add_argument("--mask", metavar="FILE", help="restore where this grey picture is white")
     what.add_argument("--region", metavar="X,Y,W,H", help="restore this rectangle alone; its border is feathered")
     restore_clips.add_arguments(parser)
@@ -255,7 +259,7 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
         mask=_mask(options.mask),
         region=_region(options.region),
         overlap=overlap,
-        sharpness=lambda pixels: sharpness.sharpness(pixels, linear=options.linear).score,
+        sharpness=lambda pixels, **how: sharpness.sharpness(pixels, **how).score,
         show=comparisons.add if comparisons else None,
         clip=restore_clips.chosen(options),
         **selective,

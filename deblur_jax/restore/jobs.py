@@ -14,7 +14,7 @@ import numpy as np
 
 from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
-from deblur_jax.restore import pictures
+from deblur_jax.restore import colour, pictures
 from deblur_jax.restore.images import read_bytes
 from deblur_jax.restore.inputs import WRITABLE_CLIPS, Found, is_clip, is_pattern
 from deblur_jax.restore.options import Options, Report, mask_of
@@ -150,6 +150,7 @@ class _Loaded:
     job: Job
     data: bytes = b""
     picture: Picture | None = None
+    linear: bool = False
     sharpness: float | None = None
     before: float | None = None
     outcome: Outcome | None = None  # there is nothing left to do
@@ -198,8 +199,9 @@ def _load(job: Job, options: Options) -> _Loaded:
         return _Loaded(job)
     data = job.read()
     picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
-    sharpness = options.sharpness(picture.pixels) if options.sharpness else None
-    return _Loaded(job, data, picture, sharpness, laplacian_score(picture.pixels))
+    linear = colour.is_linear(picture) if options.linear is None else options.linear
+    sharpness = options.sharpness(picture.pixels, linear=linear) if options.sharpness else None
+    return _Loaded(job, data, picture, linear, sharpness, laplacian_score(picture.pixels))
 
 
 def _restored(
@@ -234,7 +236,7 @@ def _restored(
             strength=options.strength,
             tta=options.tta,
             denoise=options.denoise,
-            linear=options.linear,
+            linear=one.linear,
             mask=mask,
             tick=tick and (lambda parts, total: tick(parts / total)),
         )
@@ -242,6 +244,8 @@ def _restored(
     except UserError as error:
         done.set_result(Outcome(job, "failed", f"{job.name}: {error}"))
         return done
+    if one.linear and options.linear is None:
+        outcome.notes.append("its values are linear, it says: the network saw them as sRGB")
     if one.sharpness is not None and one.sharpness < options.too_blurred:
         outcome.notes.append("so blurred that the network cannot help much")
     after = dataclasses.replace(picture, pixels=pixels)  # shares its notes with `picture`

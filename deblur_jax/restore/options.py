@@ -44,12 +44,12 @@ class Options:
     strength: float = 1.0
     tta: bool = False
     denoise: str | None = None
-    linear: bool = False  # values are proportional to light, not sRGB's
+    linear: bool | None = None  # values are proportional to light, not sRGB's; None: as the file says, a clip's are not
     mask: np.ndarray | None = None  # in [0, 1], the picture's size
     region: tuple[int, int, int, int] | None = None  # x, y, width, height
     overlap: bool = True  # read and write beside the network; takes memory for more pictures
-    # Says how sharp a picture `(h w 3)` in [0, 1] is, which is copied as it is from `threshold` on.
-    sharpness: Callable[[np.ndarray], float] | None = None
+    # Says how sharp a picture is (its pixels, and `linear`), which is copied as it is from `threshold` on.
+    sharpness: Callable[..., float] | None = None
     threshold: float = np.inf
     too_blurred: float = -np.inf  # below this the network cannot help much
     show: Callable[[str, Picture, Picture], None] | None = None  # gets name, before and after, for comparing

@@ -17,7 +17,7 @@ from deblur_jax import weights
 from deblur_jax.blur.camera import linear_to_srgb, srgb_to_linear
 from deblur_jax.errors import UserError
 from deblur_jax.filters.grey import LUMA
-from deblur_jax.restore import pictures, tiles
+from deblur_jax.restore import colour, pictures, tiles
 from deblur_jax.restore.engines import Engine, JaxEngine, devices_named
 from deblur_jax.restore.exported import ExportedEngine
 from deblur_jax.restore.images import read_bytes
@@ -98,21 +98,22 @@ class Restorer:
         strength: float = 1.0,
         tta: bool = False,
         denoise: str | None = None,
-        linear: bool = False,
+        linear: bool | None = None,
         mask: Num[np.ndarray, "h w"] | None = None,
         tick: Tick | None = None,
     ) -> Num[np.ndarray, "..."]:
         """The restored picture, of the same shape and type; of a file, what it holds as an upright array.
 
         `(h w)`, `(h w 1)` grey, `(h w 3)` RGB or `(h w 4)` RGB and alpha, which is kept; uint8, uint16, or floating in
-        [0, 1]. `strength` is how much of the change is made; `tta` averages over the eight flips and turns, at
-        eight times the cost; `linear` says that values are proportional to light: the network gets them as sRGB, which
-        it knows, and what it gives is made linear again; `mask`, in [0, 1], is where to restore; `tick` hears of the
-        parts that are done.
+        [0, 1]. `strength` is how much of the change is made; `tta` averages over the eight flips and turns, at eight
+        times the cost; `linear` says that values are proportional to light (None: of a file what it says, of an array
+        no): the network gets them as sRGB, which it knows, and what it gives is made linear again; `mask`, in [0, 1],
+        is where to restore; `tick` hears of the parts that are done.
         """
         if isinstance(picture, str | Path):
             file = Path(picture)
-            picture = pictures.read(read_bytes(file), file).pixels
+            whole = pictures.read(read_bytes(file), file)
+            picture, linear = whole.pixels, colour.is_linear(whole) if linear is None else linear
         shaped = _checked(picture)
         if not 0 <= strength <= 1:
             raise UserError(f"strength must be from 0 to 1, not {strength:g}")
@@ -121,7 +122,7 @@ class Restorer:
         colours, alpha = shaped[..., :3], shaped[..., 3:]
 
         def apply(stack: np.ndarray) -> np.ndarray:
-            return self._apply(stack, strength=strength, tta=tta, denoise=denoise, linear=linear)
+            return self._apply(stack, strength=strength, tta=tta, denoise=denoise, linear=bool(linear))
 
         restored = self._tiled(apply, colours, tick) if mask is None else self._masked(apply, colours, mask, tick)
         if alpha.size:

@@ -177,7 +177,7 @@ def _identity(clip: Clip, encoding: Encoding, restorer: Restorer, options: Optio
         "encoding": encoding.as_dict(),
         "header": hashlib.sha256(encoders.opened(encoding).extradata or b"").hexdigest(),
         "frames": [settings.start, settings.end, settings.every, settings.fps, LENGTH],
-        "change": [options.strength, options.tta, options.denoise, options.linear, options.region],
+        "change": [options.strength, options.tta, options.denoise, bool(options.linear), options.region],
         "selective": options.threshold if options.selective else None,
         "compare": str(settings.compare or ""),
     }

@@ -161,7 +161,7 @@ def _looked(
         for frame in frames:
             begun = time.perf_counter()
             rgb = video_io.to_rgb(frame.picture, clip.colours)
-            score = options.sharpness(rgb) if judge and options.sharpness else 0.0
+            score = options.sharpness(rgb, linear=bool(options.linear)) if judge and options.sharpness else 0.0
             report.decode += time.perf_counter() - begun
             yield (frame, rgb), score
 
@@ -203,7 +203,7 @@ def _through(
             (work,) = several
             after = [None]
             if work.before is not None and not sink.has(work.state["frames"]):
-                settings = {"tta": options.tta, "denoise": options.denoise, "linear": options.linear}
+                settings = {"tta": options.tta, "denoise": options.denoise, "linear": bool(options.linear)}
                 strength = options.strength * work.weight
                 after = [_restored(restorer(), work, mask, strength=strength, **settings)]
         report.network += time.perf_counter() - begun

@@ -17,7 +17,7 @@ from PIL import Image
 from deblur_jax import samples, weights
 from deblur_jax.cli import main
 from deblur_jax.models import zoo
-from deblur_jax.restore import pictures
+from deblur_jax.restore import pictures, png
 
 
 @pytest.fixture
@@ -135,6 +135,27 @@ def test_options_change_the_result(restore, picture, tmp_path):
     assert 0 < change["half"] < change["plain"]  # not half of it where it is clipped
     assert 0 < change["part"] < change["plain"]
     assert len({result.tobytes() for result in results.values()}) == len(results)
+
+
+def test_a_file_that_says_it_is_linear(restore, picture, tmp_path):
+    with Image.open(picture) as image:
+        image.save(tmp_path / "bare.png")
+    data = (tmp_path / "bare.png").read_bytes()
+    (tmp_path / "said.png").write_bytes(data[:33] + png.chunk(b"gAMA", (100_000).to_bytes(4)) + data[33:])
+    results = {}
+    for name, given, *options in (
+        ("said", "said.png"),
+        ("told", "bare.png", "--linear"),
+        ("denied", "said.png", "--no-linear"),
+        ("plain", "bare.png"),
+    ):
+        code, out, err = restore(given, "-o", f"{name}-out.png", *options)
+        assert code == 0
+        assert ("its values are linear" in out + err) == (name == "said")
+        results[name] = pictures.read((tmp_path / f"{name}-out.png").read_bytes(), name).pixels
+    np.testing.assert_array_equal(results["said"], results["told"])
+    np.testing.assert_array_equal(results["denied"], results["plain"])
+    assert (results["said"] != results["plain"]).any()
 
 
 def test_masks(restore, picture, tmp_path):

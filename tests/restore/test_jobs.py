@@ -89,7 +89,9 @@ def test_files_come_out_restored_and_bad_ones_are_named(folder, tmp_path, run, o
 def test_sharp_pictures_are_copied_byte_for_byte(folder, tmp_path, run):
     planned = jobs.plan(collect([folder]), out=tmp_path / "out")
     scores = iter([0.9, 0.1])
-    copied, restored = run(planned, overlap=False, sharpness=lambda _: next(scores), threshold=0.5, too_blurred=0.2)
+    copied, restored = run(
+        planned, overlap=False, sharpness=lambda *_, linear: next(scores), threshold=0.5, too_blurred=0.2
+    )
     assert (copied.status, restored.status) == ("copied", "restored")
     assert (tmp_path / "out/a.png").read_bytes() == (folder / "a.png").read_bytes()
     assert "so blurred" in restored.notes[0]

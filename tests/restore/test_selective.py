@@ -43,7 +43,9 @@ def test_a_clip_of_sharp_and_blurred_frames(nano, tmp_path):
     source = clips.make(tmp_path / "in.mkv", codec="ffv1", size=(192, 128), frames=28, picture=picture)
     restorer = Restorer(nano(scale=0.05), devices=jax.devices()[:1])
     options = Options(
-        sharpness=lambda pixels: sharpness.sharpness(pixels).score, threshold=0.6, clip=ClipOptions(codec="ffv1")
+        sharpness=lambda pixels, **how: sharpness.sharpness(pixels, **how).score,
+        threshold=0.6,
+        clip=ClipOptions(codec="ffv1"),
     )
     report = video.restore(source, tmp_path / "out.mkv", lambda: restorer, options)
     same = (clips.planes(source) == clips.planes(tmp_path / "out.mkv")).all((1, 2))
