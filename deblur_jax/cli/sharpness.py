@@ -104,14 +104,16 @@ class _Row:
 
 def _measure(path: Path, map_path: Path | None, options: argparse.Namespace) -> tuple[Any, tuple[int, int]]:
     from deblur_jax.restore import images, pictures
+    from deblur_jax.restore.colour import is_linear
     from deblur_jax.restore.sharpness import sharpness
 
     limit = round(options.max_pixels * 1e6) if math.isfinite(options.max_pixels) else None
-    pixels = pictures.read(images.read_bytes(path), path, max_pixels=limit).pixels
-    measured = sharpness(pixels)
+    picture = pictures.read(images.read_bytes(path), path, max_pixels=limit)
+    measured = sharpness(picture.pixels, linear=is_linear(picture))
+    height, width = picture.pixels.shape[:2]
     if map_path:
-        images.write_image(map_path, _visible(measured.map, pixels.shape), overwrite=options.overwrite)
-    return measured, (pixels.shape[1], pixels.shape[0])
+        images.write_image(map_path, _visible(measured.map, picture.pixels.shape), overwrite=options.overwrite)
+    return measured, (width, height)
 
 
 def _map_paths(found: Any, options: argparse.Namespace) -> dict[Path, Path]:

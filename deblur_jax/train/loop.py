@@ -143,8 +143,10 @@ def network(config: Config) -> tuple[nn.Module, Any]:
         form = " (its branches are merged)" if found.merged and theirs != found.entry.config else ""
         of_file = f"{found.network} {found.variant or ''}".strip() + form
         of_config = f"{config.network} {config.variant.to_dict() or ''}".strip()
-        first = f": {weights.misfit(found.params, module)}" if found.network == config.network else ""
-        raise UserError(f"{config.start_from}: weights of {of_file}; the config has {of_config}{first}")
+        first = weights.misfit(found.params, module) if found.network == config.network else ""
+        raise UserError(
+            f"{config.start_from}: weights of {of_file}; the config has {of_config}{first and ': ' + first}"
+        )
     return module, found.params
 
 

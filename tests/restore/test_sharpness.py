@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import samples
-from deblur_jax.blur import kernels
+from deblur_jax.blur import kernels, srgb_to_linear
 from deblur_jax.restore import read_image
 from deblur_jax.restore.sharpness import SHARP, TOO_BLURRED, sharpness
 
@@ -88,6 +88,11 @@ def test_a_sharp_thing_before_a_blurred_background_is_a_sharp_picture():
         middle = measured.map[rows // 3 : -(rows // 3), columns // 3 : -(columns // 3)]
         outside = np.concatenate([measured.map[0], measured.map[-1]])
         assert np.nanmedian(middle) > np.nanmedian(outside)
+
+
+def test_linear_pictures_are_judged_as_srgb():
+    as_stored = sharpness(np.asarray(srgb_to_linear(PHOTOS[0])), linear=True)
+    assert as_stored.score == pytest.approx(sharpness(PHOTOS[0]).score, rel=1e-3)
 
 
 def test_large_pictures_are_judged_by_how_they_look():
