@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
@@ -88,10 +89,17 @@ def _lost_interrupts() -> Iterator[None]:
 
     def heard(lost: Any) -> None:
         if lost.exc_type is KeyboardInterrupt:
-            # A little later: sent from here it would be lost here.
-            threading.Timer(0.01, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)).start()
+            # Sent from here, or while the thread is still being started, it would be lost here.
+            started = threading.Event()
+            threading.Thread(target=again, args=(started, threading.main_thread().ident), daemon=True).start()
+            started.set()
         else:
             before(lost)
+
+    def again(started: threading.Event, thread: int) -> None:
+        started.wait()
+        time.sleep(0.01)
+        signal.pthread_kill(thread, signal.SIGINT)
 
     sys.unraisablehook = heard
     try:

@@ -92,7 +92,7 @@ def test_neighbouring_frames_on_several_devices(restorer, nano, tmp_path):
     source = clips.make(tmp_path / "in.mkv", codec="ffv1", pixel_format="bgr0", colours=(2, 1, 13, 0), frames=5)
     several = Restorer(nano(scale=0.05), devices=jax.devices()[:2])
     assert several.engine.batch == 2
-    picked = {"sharpness": lambda pixels: next(verdicts), "threshold": 0.5}
+    picked = {"sharpness": lambda pixels, linear: next(verdicts), "threshold": 0.5}
     for name, options in (("all.mkv", [Options(), Options()]), ("some.mkv", [Options(**picked)] * 2)):
         results = []
         for one, chosen in zip((restorer, several), options, strict=True):
@@ -284,7 +284,7 @@ def test_an_interrupted_job_goes_on(restorer, tmp_path, monkeypatch, selective):
 
     def options(skip=0):
         order = iter(verdicts[skip:])
-        chosen = {"sharpness": lambda pixels: next(order), "threshold": 0.5} if selective else {}
+        chosen = {"sharpness": lambda pixels, linear: next(order), "threshold": 0.5} if selective else {}
         return Options(**chosen, clip=ClipOptions(codec="ffv1"))
 
     whole = tmp_path / "whole.mkv"
