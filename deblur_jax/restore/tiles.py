@@ -153,5 +153,6 @@ def _over(
     """What is here over what is there; where all is here, `there` is not read."""
     if (share == 1.0).all():
         return here
-    mixed = share * here + np.where(share < 1.0, (1.0 - share) * there, 0.0)
+    # What was not written yet may be anything, also no number.
+    mixed = share * here + (1.0 - share) * np.where(share < 1.0, there, np.float32(0))
     return np.rint(mixed) if np.issubdtype(here.dtype, np.integer) else mixed
