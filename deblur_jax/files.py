@@ -39,6 +39,14 @@ def store(address: str) -> Iterator[Any]:
         raise UserError(f"{address}: {reason}") from None
 
 
+def make_folder(folder: Path) -> None:
+    """With all folders above it; one that is there stays."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """The whole file or none: written beside under another name, then renamed."""
     try:

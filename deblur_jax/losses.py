@@ -114,12 +114,12 @@ def objective(
     for estimate, target in zip(estimates, targets, strict=True):
         if estimate.shape != target.shape:  # never broadcast: a wrong target would give a plausible loss
             raise ValueError(f"an estimate of shape {estimate.shape} but a target of {target.shape}")
-    smallest = min(min(target.shape[1:3]) for target in targets)
-    if weights.get("ssim") and smallest < 11:
+    scales = [min(target.shape[1:3]) for target, weight in zip(targets, scale_weights, strict=True) if weight]
+    if weights.get("ssim") and (smallest := min(scales)) < 11:
         finest = min(targets[0].shape[1:3])
         raise UserError(
             f"the SSIM loss needs 11 pixels at every scale; crops of {finest} leave {smallest} at the coarsest: "
-            f"take crops of at least {11 * 2 ** (len(targets) - 1)}, or weight 0"
+            f"take crops of at least {11 * finest // smallest}, or weight 0"
         )
     shares = [w / sum(scale_weights) for w in scale_weights]
     finest = [float(shares[0] > 0)] + [0.0] * (len(shares) - 1)

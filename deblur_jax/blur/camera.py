@@ -158,18 +158,23 @@ def jpeg(x: Float[Array, "b h w 3"], *, quality: int | float | Array) -> Float[A
     luma, chroma = ycc[..., :1] - 128.0, ycc[..., 1:]
     b, ph, pw, _ = chroma.shape
     halved = jnp.rint(chroma.reshape(b, ph // 2, 2, pw // 2, 2, 2).mean((2, 4)))
-    scale = jnp.where(quality < 50, 5000.0 / quality, 200.0 - 2.0 * quality) / 100.0
-    luma = jnp.clip(jnp.rint(_quantised(luma, _LUMA_TABLE, scale)), -128.0, 127.0) + 128.0
-    halved = jnp.clip(jnp.rint(_quantised(halved, _CHROMA_TABLE, scale)), -128.0, 127.0)
+    luma = jnp.clip(jnp.rint(_quantised(luma, _steps(_LUMA_TABLE, quality))), -128.0, 127.0) + 128.0
+    halved = jnp.clip(jnp.rint(_quantised(halved, _steps(_CHROMA_TABLE, quality))), -128.0, 127.0)
     # Each fine pixel takes three quarters of the nearest coarse one and a quarter of the next, as libjpeg.
     chroma = jax.image.resize(halved, chroma.shape, "linear")
     rgb = jnp.einsum("bhwd,cd->bhwc", jnp.concatenate([luma, chroma], -1), np.linalg.inv(_YCBCR), precision="highest")
     return jnp.clip(jnp.rint(rgb[:, :h, :w]), 0.0, 255.0) / 255.0
 
 
-def _quantised(x: Float[Array, "b h w c"], table: np.ndarray, scale: Float[Array, ""]) -> Float[Array, "b h w c"]:
+def _steps(table: np.ndarray, quality: int | float | Array) -> Float[Array, "8 8"]:
+    """Whole numbers all the way, as libjpeg."""
+    percent = jnp.where(quality < 50, jnp.floor(5000.0 / quality), 200.0 - 2.0 * quality)
+    return jnp.clip(jnp.floor((table * percent + 50.0) / 100.0), 1.0, 255.0)
+
+
+def _quantised(x: Float[Array, "b h w c"], steps: Float[Array, "8 8"]) -> Float[Array, "b h w c"]:
     b, h, w, c = x.shape
-    step = jnp.clip(jnp.floor(table * scale + 0.5), 1.0, 255.0)[:, :, None]
+    step = steps[:, :, None]
     blocks = x.reshape(b, h // 8, 8, w // 8, 8, c)
     spectrum = jnp.einsum("ui,vj,byixjc->byxuvc", _DCT, _DCT, blocks, precision="highest")
     rounded = jnp.rint(spectrum / step) * step

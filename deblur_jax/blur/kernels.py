@@ -57,10 +57,10 @@ def defocus_kernel(radius: Scalar, *, size: int) -> Kernel:
 
 @functools.partial(jax.jit, static_argnames=("blades", "size"))
 def aperture_kernel(radius: Scalar, rotation: Scalar = 0.0, *, blades: int = 6, size: int) -> Kernel:
-    """The polygon of an aperture with straight blades; `radius` reaches to its corners."""
+    """The polygon of an aperture with straight blades; `radius` reaches to its corners, turned anticlockwise."""
     x, y = _fine_grid(size)
     normals = rotation + 2 * np.pi * (np.arange(blades) + 0.5) / blades
-    beyond = [x * jnp.cos(a) + y * jnp.sin(a) for a in normals]
+    beyond = [x * jnp.cos(a) - y * jnp.sin(a) for a in normals]
     return _covered(jnp.max(jnp.stack(beyond), 0) - radius * np.cos(np.pi / blades), size)
 
 

@@ -118,6 +118,10 @@ def check(options: argparse.Namespace) -> None:
         raise UserError(f"--jpeg must be from 1 to 100, not {options.jpeg}")
     if options.sheet and (options.kernel_out or options.sharp_out):
         raise UserError("--sheet goes with neither --kernel-out nor --sharp-out: it shows them all")
+    if options.sheet and (options.saturate, options.noise, options.photons, options.jpeg) != (None, 0.0, None, None):
+        raise UserError("--sheet shows blur alone: leave out --saturate, --noise, --photons and --jpeg")
+    if abs(options.seed) >= 2**63:
+        raise UserError(f"--seed must be below 2^63, not {options.seed}")
     kinds = VARYING if options.sheet else (options.kind,)
     for name, (default, its) in _OF_KINDS.items():
         if getattr(options, name) is None:

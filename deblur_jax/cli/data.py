@@ -66,6 +66,8 @@ def run(options: argparse.Namespace) -> int:
         value = getattr(options, name, None)
         if value is not None and value < (0 if name == "seed" else 1):
             raise UserError(f"--{name} must be at least {0 if name == 'seed' else 1}, not {value}")
+        if value is not None and value >= 2**63:
+            raise UserError(f"--{name} must be below 2^63, not {value}")
     return {"prepare": _prepare, "blur": _blur, "grid": _grid, "check": _check, "show": _show}[options.action](options)
 
 

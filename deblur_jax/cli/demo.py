@@ -50,15 +50,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
-    from deblur_jax.errors import UserError
+    from deblur_jax.files import make_folder, write_whole
     from deblur_jax.restore.compare import SLIDER_STYLE
-    from deblur_jax.restore.images import check_output, write_whole
+    from deblur_jax.restore.images import check_output
 
     loaded = weights.resolve(options.model)
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{options.output}: cannot be made: {error.strerror}") from None
+    make_folder(options.output)
     page = check_output(options.output / "index.html", overwrite=options.overwrite, suffixes=(".html",))
 
     from deblur_jax import samples

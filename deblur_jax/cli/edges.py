@@ -14,7 +14,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         type=float,
         metavar=("LOW", "HIGH"),
-        default=(100.0, 200.0),
         help="Canny's, on the 8-bit gradient |dx| + |dy| (default 100 200)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")
@@ -24,7 +23,9 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
     from deblur_jax.restore.images import check_output, read_image, write_image
 
-    low, high = options.thresholds
+    if options.thresholds and options.method != "canny":
+        raise UserError(f"--thresholds goes with --method canny, not with {options.method}")
+    low, high = options.thresholds or (100.0, 200.0)
     if not 0 <= low <= high < math.inf:
         raise UserError(f"thresholds must be numbers with 0 <= LOW <= HIGH, not {low:g} {high:g}")
     check_output(options.output, overwrite=options.overwrite)

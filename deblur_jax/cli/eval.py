@@ -8,10 +8,11 @@ sequence).
 
 import argparse
 import json
+import os
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
-    from deblur_jax.files import write_whole
+    from deblur_jax.files import make_folder, write_whole
 
     for name in ("limit", "max_pixels"):
         if (value := getattr(options, name)) is not None and value < 1:
@@ -63,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         some = choose(entries, options.limit)
         there, what, chosen, pairs = len(entries), "pairs", len(some), decoded(some)
     several = grid.read(options.data)
+    if several and not found_clips:
+        _check_grid(options.data, [entry.name for entry in entries], several.pairs)
     besides = baselines(several) if options.baselines else {}
     labels = labels_of(options.models, taken=besides)
     loaded = {label: weights.resolve(model) for label, model in zip(labels, options.models, strict=True)}
@@ -116,10 +119,7 @@ def run(options: argparse.Namespace) -> int:
         for section, several in figures.cases(found, lead=lead).items()
     }
     text = json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{options.out}: cannot be made: {error.strerror}") from None
+    make_folder(options.out)
     page = report.page(said, cases, lead=lead)
     contents = (page, text + "\n", summary.pictures_csv(said), summary.videos_csv(said))
     for name, content in zip(_FILES, contents, strict=True):
@@ -187,12 +187,23 @@ def _check_clips(folder: Path, clip: Path, split: str | None) -> None:
         raise UserError(f"{folder}: holds {both}; give each kind a folder of its own")
 
 
+def _check_grid(folder: Path, names: Iterable[str], noted: Mapping[str, Any]) -> None:
+    from deblur_jax.errors import UserError
+    from deblur_jax.evaluate.grid import INDEX
+
+    if others := sorted(set(names) - set(noted)):
+        raise UserError(f"{folder}: {len(others)} pairs are not in its {INDEX}, such as {others[0]}; remove them")
+
+
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
     """Before any work: the report can be written, and replaces none unasked."""
     from deblur_jax.errors import UserError
 
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, name a folder for the report")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there}: is a file, name a folder for the report")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{there}: cannot be written to")
     for name in _FILES:
         if (folder / name).exists() and not overwrite:
             raise UserError(f"{folder / name}: exists already; --overwrite replaces the report")

@@ -8,6 +8,7 @@ that and what serves it, laid out as the server wants it; its README has the com
 import argparse
 import functools
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--uint8", action="store_true", help="0 to 255 in and out, converted inside (not StableHLO)")
     parser.add_argument("--precision", choices=("fp32", "fp16", "int8"), default="fp32", help="ONNX: (fp32)")
     parser.add_argument(
-        "--calibrate", nargs="+", metavar="IN", help="int8: pictures or folders like those to be restored (the samples)"
+        "--calibrate",
+        nargs="+",
+        metavar="IN",
+        help="int8: pictures like those to be restored, or folders; 12 of them are used (the samples)",
     )
     parser.add_argument(
         "--val", type=Path, metavar="DIR", help="fp16, int8: measure what it loses on these pairs, as of deblur eval"
@@ -38,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
+    from deblur_jax.cli.eval import labels_of
     from deblur_jax.cli.progress import Progress
     from deblur_jax.errors import UserError
     from deblur_jax.export import artifact, formats, kit
@@ -59,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         calibration=_calibration(options.calibrate),
         validation=_validation(options.val),
     )
-    name = Path(options.model).stem
+    (name,) = labels_of([options.model])
     with Progress("comparing with JAX", scale=3e6, unit=" megapixels") as tick:
         card = artifact.write(loaded, name, options.output, settings, kit=options.kit, tick=tick)
     _say(options.output, card)
@@ -78,16 +83,20 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
 
 def _calibration(inputs: list[str] | None) -> list[Any]:
+    if not inputs:
+        return []
     from deblur_jax.errors import UserError
+    from deblur_jax.evaluate.run import choose
+    from deblur_jax.export.quantise import FEW
     from deblur_jax.restore.images import read_image
     from deblur_jax.restore.inputs import collect
 
-    if not inputs:
-        return []
     found = collect(inputs)
     if not found:
         raise UserError(f"no pictures to calibrate with in {' '.join(inputs)}")
-    return [read_image(item.path) for item in found]
+    some = choose(found, FEW)
+    print(f"deblur export: calibrating with {len(some)} of {len(found)} pictures", file=sys.stderr)
+    return [read_image(item.path) for item in some]
 
 
 def _validation(folder: Path | None) -> list[Any]:

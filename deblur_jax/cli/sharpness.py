@@ -119,6 +119,7 @@ def _measure(path: Path, map_path: Path | None, options: argparse.Namespace) -> 
 def _map_paths(found: Any, options: argparse.Namespace) -> dict[Path, Path]:
     """Where the maps go, below the folder as the pictures lie below theirs; the folders are made."""
     from deblur_jax.errors import UserError
+    from deblur_jax.files import make_folder
     from deblur_jax.restore import images
 
     if not options.map:
@@ -130,10 +131,7 @@ def _map_paths(found: Any, options: argparse.Namespace) -> dict[Path, Path]:
     if len(set(paths.values())) < len(paths):
         raise UserError(f"{options.map}: two pictures have the same name there; name one folder at a time")
     for path in paths.values():
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{path.parent}: cannot be made: {error.strerror}") from None
+        make_folder(path.parent)
         images.check_output(path, overwrite=options.overwrite)
     return paths
 

@@ -158,12 +158,14 @@ def _import(options: argparse.Namespace) -> int:
 
     from deblur_jax.errors import UserError
     from deblur_jax.restore.images import check_output
-    from deblur_jax.weights import importing, store
+    from deblur_jax.weights import importing, library, store
 
     if options.output and options.name:
         raise UserError("--as NAME is for your folder of weights, -o FILE writes elsewhere: give one of them")
     if options.output:
         check_output(options.output, overwrite=options.overwrite, suffixes=(".safetensors",))
+    if options.name:  # a name such as ../x must not be a path for a moment
+        library.check_new(options.name, overwrite=options.overwrite)
     found = importing.read(options.source)
     if not found.fit.whole:
         print(*found.fit.lines(), sep="\n", file=sys.stderr)
@@ -174,10 +176,8 @@ def _import(options: argparse.Namespace) -> int:
         store.save(options.output, params=weights.params, half=options.half, **kept)
         print(options.output)
         return 0
-    from deblur_jax.weights import library
-
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"{options.name or found.name}.safetensors"
+        file = Path(folder) / "weights.safetensors"
         store.save(file, params=weights.params, half=options.half, **kept)
         print(library.add(file, name=options.name or found.name, overwrite=options.overwrite))
     return 0

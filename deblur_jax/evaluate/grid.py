@@ -11,10 +11,12 @@ import hashlib
 import io
 import itertools
 import json
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import jax
@@ -25,7 +27,7 @@ from deblur_jax import __version__
 from deblur_jax.blur import Camera, capture, jpeg, srgb_to_linear
 from deblur_jax.blur.synthesis import Encoding, Recipe, blurred_light, encoded
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import make_folder, write_whole
 from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.pictures import as_8bit, decode, reduced
 from deblur_jax.restore.images import encode_image, read_bytes
@@ -86,7 +88,7 @@ def kept_photographs(folders: Sequence[Path], *, aside: float, listed: Path | No
     kept = []
     for folder in folders:
         splits = trees.photos(folder)
-        several = splits.get("val") or [e for e in splits["train"] if trees.is_kept_aside(e.sequence, aside)]
+        several = splits.get("val") or [e for e in splits.get("train", []) if trees.is_kept_aside(e.sequence, aside)]
         kept += [example.sharp for example in several]
     if listed is None:
         if not kept:
@@ -127,32 +129,28 @@ def write(
     """Writes the set; returns the number of pairs. The index is written last: without it the set is not finished."""
     if (folder / INDEX).exists():
         raise UserError(f"{folder / INDEX}: exists already; a set is written once")
+    if side <= _KERNEL:
+        raise UserError(f"--side must be above {_KERNEL} pixels, which a point of light may be spread over, not {side}")
+    make_folder(folder)
     decoded = functools.lru_cache(maxsize=64)(_photograph)
-    cells = [(kind, strength) for kind in kinds for strength in STRENGTHS[kind][1]]
-    pairs: dict[str, dict[str, str]] = {}
+    cells = _cells(photographs, kinds, seed)
+    pairs = {name: about for cell in cells for name, about in cell.pairs.items()}
+    _check_no_others(folder, pairs)
     kernels: dict[str, np.ndarray] = {}
-    turn = itertools.cycle(
-        sorted(photographs, key=lambda path: hashlib.sha256(f"{seed} {path.name}".encode()).digest())
-    )
     with ThreadPoolExecutor(2) as pool:
-        for number, (kind, strength) in enumerate(cells):
+        for number, (kind, strength, chosen, named) in enumerate(cells):
             recipe = _recipe(kind, strength)
-            chosen = [next(turn) for _ in range(_PHOTOGRAPHS)]
             generator = np.random.default_rng((seed, number))
             pieces = np.stack([_piece(decoded(path), side + 2 * recipe.margin, generator, path) for path in chosen])
             key = jax.random.fold_in(jax.random.key(seed), number)
             blurred, sharp, spread = _blurred(key, pieces, kind, recipe)
-            # Every piece as often as it is stored, each time in another way; all ways equally often.
-            ways = [_WAYS[(i + 3 * again) % len(_WAYS)] for again in range(_STORED) for i in range(_PHOTOGRAPHS)]
+            ways = [(about["noise"], about["encoding"]) for about in named.values()]
             blurred, sharp = (jnp.tile(x, (_STORED, 1, 1, 1)) for x in (blurred, sharp))
             stored = _stored(jax.random.fold_in(key, 1), blurred, sharp, ways)
             jobs = []
-            for at, (noise, encoding) in enumerate(ways):
-                i = at % _PHOTOGRAPHS
-                name = f"{chosen[i].stem}/{kind}-{strength}-{i:02d}-{noise}-{encoding}"
-                pairs[name] = {"kind": kind, "strength": strength, "noise": noise, "encoding": encoding}
+            for at, name in enumerate(named):
                 if kind not in _NO_KERNEL:
-                    kernels[name] = spread[i]
+                    kernels[name] = spread[at % _PHOTOGRAPHS]
                 jobs += [
                     pool.submit(_write_png, folder / role / f"{name}.png", pixels[at])
                     for role, pixels in zip(("blur", "sharp"), stored, strict=True)
@@ -176,6 +174,38 @@ def write(
     }
     write_whole(folder / INDEX, (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode())
     return len(pairs)
+
+
+class _Cell(NamedTuple):
+    kind: str
+    strength: str
+    photographs: list[Path]
+    pairs: dict[str, dict[str, str]]  # `Grid.pairs` of these photographs, as often as they are stored
+
+
+def _cells(photographs: Sequence[Path], kinds: Sequence[str], seed: int) -> list[_Cell]:
+    """All that will be written, by name."""
+    turn = itertools.cycle(
+        sorted(photographs, key=lambda path: hashlib.sha256(f"{seed} {path.name}".encode()).digest())
+    )
+    cells = []
+    for kind, strength in [(k, strength) for k in kinds for strength in STRENGTHS[k][1]]:
+        chosen, pairs = [next(turn) for _ in range(_PHOTOGRAPHS)], {}
+        # Every piece as often as it is stored, each time in another way; all ways equally often.
+        for again, (i, path) in itertools.product(range(_STORED), enumerate(chosen)):
+            noise, encoding = _WAYS[(i + 3 * again) % len(_WAYS)]
+            name = f"{path.stem}/{kind}-{strength}-{i:02d}-{noise}-{encoding}"
+            pairs[name] = {"kind": kind, "strength": strength, "noise": noise, "encoding": encoding}
+        cells.append(_Cell(kind, strength, chosen, pairs))
+    return cells
+
+
+def _check_no_others(folder: Path, pairs: Mapping[str, Any]) -> None:
+    """A run that was stopped may be made again, but what another one left would be taken for this one's."""
+    for role in ("blur", "sharp"):
+        for path in trees.pictures(folder / role):
+            if path.relative_to(folder / role).with_suffix("").as_posix() not in pairs:
+                raise UserError(f"{path}: is no picture of this set, perhaps of another that was stopped; remove it")
 
 
 def _recipe(kind: str, strength: str) -> Recipe:
@@ -259,9 +289,9 @@ def read(folder: Path, names: Iterable[str] | None = None) -> Grid | None:
         if about["format"] != _FORMAT:
             raise ValueError
         pairs = about["pairs"]
-        with np.load(folder / KERNELS) as kernels:
+        with (folder / KERNELS).open("rb") as file, np.load(file) as kernels:
             known = {name: kernels[name] for name in kernels.files}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error):
         raise UserError(f"{folder}: {INDEX} or {KERNELS} is damaged; write the set again") from None
     wanted = set(pairs) if names is None else set(names)
     return Grid({name: a for name, a in pairs.items() if name in wanted}, known)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -23,6 +23,7 @@ from deblur_jax.pipeline.pictures import as_8bit, decode
 __all__ = ["BLURRY", "SHARP", "Evaluation", "Picture", "Read", "choose", "decoded", "evaluate", "open_pairs",
            "read_pair"]  # fmt: skip
 
+_T = TypeVar("_T")
 _Pair = tuple[np.ndarray, np.ndarray]
 Read = tuple[Entry, _Pair | UserError]
 
@@ -90,7 +91,7 @@ def open_pairs(folder: Path, split: str | None = None) -> tuple[str, list[Entry]
     return names[0], entries
 
 
-def choose(entries: Sequence[Entry], limit: int | None) -> list[Entry]:
+def choose(entries: Sequence[_T], limit: int | None) -> list[_T]:
     """At most `limit` of them, evenly spaced."""
     if limit is None or limit >= len(entries):
         return list(entries)

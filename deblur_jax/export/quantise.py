@@ -18,10 +18,10 @@ from deblur_jax.export.extra import onnx
 from deblur_jax.export.shuffles import channels_last
 from deblur_jax.restore.exported import onnx_network
 
-__all__ = ["quantised", "whole"]
+__all__ = ["FEW", "quantised", "whole"]
 
 _SIDE = 256  # of the pieces that are run for calibration and for measuring
-_FEW = 12  # pictures at most
+FEW = 12  # pictures at most to calibrate with
 _KEPT = 20_000  # values of a tensor, to find the best range with
 # ONNX Runtime's fast 8-bit convolution takes channels in fours and gives sixteen at least; any other takes two to three
 # times as long. So kernels are filled up with zeros.
@@ -64,7 +64,7 @@ def quantised(model: Any, options: Any, *, multiple: int) -> tuple[Any, dict[str
     onnx.checker.check_model(made, full_check=True)
     about = {
         "calibration": {
-            "pictures": len(options.calibration[:_FEW]) or len(samples.PICTURES),
+            "pictures": len(options.calibration[:FEW]) or len(samples.PICTURES),
             "source": "given" if options.calibration else "the package's samples",
             "pieces": len(pieces),
         },
@@ -88,7 +88,7 @@ def _pieces(options: Any, multiple: int) -> list[np.ndarray]:
     side = multiple * max(1, _SIDE // multiple)
     h, w = options.size or (side, side)
     pieces = []
-    for picture in options.calibration[:_FEW] or [None] * len(samples.PICTURES):
+    for picture in options.calibration[:FEW] or [None] * len(samples.PICTURES):
         if picture is None:
             piece = parity.natural(h, w, index=len(pieces) // 3)
         else:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import make_folder, write_whole
 from deblur_jax.restore import pictures
 from deblur_jax.restore.images import encode_image
 from deblur_jax.restore.pictures import Picture
@@ -69,10 +69,7 @@ class Comparisons:
         self._lock = threading.Lock()
         if (folder / "index.html").exists() and not overwrite:
             raise UserError(f"{folder / 'index.html'}: exists already; --overwrite replaces it")
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
+        make_folder(folder)
 
     def add(self, name: str, before: Picture, after: Picture) -> None:
         pair = [_colours(picture) for picture in (before, after)]

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import make_folder, write_whole
 from deblur_jax.restore import colour, pictures
 from deblur_jax.restore.images import read_bytes
 from deblur_jax.restore.inputs import WRITABLE_CLIPS, Found, is_clip, is_pattern
@@ -299,19 +299,12 @@ def _write(outcome: Outcome, data: Callable[[], bytes]) -> Outcome:
             sys.stdout.buffer.write(content)
             sys.stdout.buffer.flush()
         else:
-            _make_folder(target.parent)
+            make_folder(target.parent)
             write_whole(target, content)
     except UserError as error:
         message = str(error) if target and str(error).startswith(str(target)) else f"{outcome.job.name}: {error}"
         return dataclasses.replace(outcome, status="failed", message=message)
     return outcome
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 def laplacian_score(pixels: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
+from deblur_jax.files import make_folder
 from deblur_jax.restore import encoders, numbered, video_io
 from deblur_jax.restore.encoders import Encoding
 from deblur_jax.restore.inputs import is_pattern
@@ -67,7 +68,7 @@ class ClipSink:
                 raise UserError(f"{both}: exists already, so there is no comparison; --overwrite replaces it")
             self._outputs.append((wide, both))
         for _, path in self._outputs:
-            _make_folder(path.parent)
+            make_folder(path.parent)
         identity = _identity(clip, encoding, restorer, options)
         self._encoders = [_Encoder(e, Segments.open(path, identity)) for e, path in self._outputs]
         done = min(len(e.segments.states) for e in self._encoders)
@@ -133,7 +134,7 @@ class PictureSink:
             overwrite=settings.overwrite,
             skip_existing=settings.skip_existing,
         )
-        _make_folder(pattern.parent)
+        make_folder(pattern.parent)
         self._clip = clip
         self.state: dict[str, Any] = {}
 
@@ -153,13 +154,6 @@ class PictureSink:
 
 
 Sink = ClipSink | PictureSink
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be made: {error.strerror}") from None
 
 
 def _identity(clip: Clip, encoding: Encoding, restorer: Restorer, options: Options) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import make_folder, write_whole
 from deblur_jax.models import zoo
 from deblur_jax.weights import store
 from deblur_jax.weights.store import Weights
@@ -120,10 +120,7 @@ def check_new(name: str, *, overwrite: bool = False) -> None:
 
 def _install(name: str, data: bytes) -> Path:
     file, note, digest = _file(name), _note(name), _digest(data)
-    try:
-        folder().mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder()}: cannot be made: {error.strerror}") from None
+    make_folder(folder())
     # Until the new file is in place both checksums hold, so that a crash at any moment leaves a good set.
     before = _noted(name) if file.exists() else []
     try:

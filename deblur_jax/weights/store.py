@@ -103,13 +103,18 @@ def is_ours(about: Mapping[str, str]) -> bool:
 
 def find(model: str) -> Weights | Artifact:
     """What `--model` names where networks are only run: what `resolve` takes, or an exported artifact."""
-    return artifact.read(model) if artifact.is_artifact(model) else resolve(model)
+    return artifact.read(model) if model not in bundled() and artifact.is_artifact(model) else resolve(model)
 
 
 def resolve(model: str) -> Weights:
-    """What `--model` names: a weights file, a training workdir, or weights of the package or the user's, by name."""
+    """What `--model` names: weights of the package by name, a weights file, a training workdir, or the user's by name.
+
+    What happens to be called nano in the working folder does not change what `nano` means; ./nano is that.
+    """
     from deblur_jax.weights import library, published  # which are built on this
 
+    if model in bundled():
+        return load(BUNDLED / f"{model}.safetensors")
     if is_address(model):
         return _fetched(model)
     path = Path(model)
@@ -120,8 +125,6 @@ def resolve(model: str) -> Weights:
     for name in _IN_A_WORKDIR:
         if (path / name).is_file():
             return load(path / name)
-    if model in bundled():
-        return load(BUNDLED / f"{model}.safetensors")
     if model in library.names():
         return library.load(model)
     there = f"there are {', '.join([*bundled(), *library.names()])}"

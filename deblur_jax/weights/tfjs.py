@@ -10,6 +10,7 @@ import json
 import math
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 # Of what a package may hold only this is needed, and nothing may be written elsewhere.
                 needed = [m for m in archive.getmembers() if m.isfile() and m.name.endswith((".json", ".bin"))]
                 archive.extractall(folder, needed, filter="data")
-        except (tarfile.TarError, OSError, EOFError) as error:
+        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path}: not a whole package ({_reason(error)})") from None
         yield Path(folder)
 

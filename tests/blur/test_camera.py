@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from PIL import Image
 
 from deblur_jax import blur, samples
+from deblur_jax.blur import camera
 from deblur_jax.metrics import psnr
 from deblur_jax.restore import read_image
 
@@ -126,6 +128,15 @@ def test_each_camera_setting_does_its_part(photo):
     # A highlight that the sensor clips in one channel comes out coloured by the balance.
     np.testing.assert_allclose(taken(white_balance=(2.0, 1.0, 1.5)), photo, atol=1e-5)
     np.testing.assert_array_equal(taken(jpeg_quality=60), blur.jpeg(taken(), quality=60))
+
+
+@pytest.mark.parametrize("quality", [15, 31, 47, 49, 75])
+def test_jpegs_tables_are_an_encoders(quality, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.jpg", quality=quality)
+    with Image.open(tmp_path / "x.jpg") as file:
+        for number, table in enumerate((camera._LUMA_TABLE, camera._CHROMA_TABLE)):
+            steps = camera._steps(table, jnp.float32(quality))
+            np.testing.assert_array_equal(steps, np.reshape(file.quantization[number], (8, 8)))
 
 
 @pytest.mark.parametrize("quality", [10, 30, 50, 75, 90, 100])

@@ -102,6 +102,15 @@ def test_the_aperture_has_its_corners_and_turns():
     np.testing.assert_allclose(hexagon.max(), 1 / area, rtol=0.01)
 
 
+def test_an_aperture_turns_the_way_a_line_does():
+    """Anticlockwise, where rows go down: a corner of the triangle lies above the middle's right, and so is the line."""
+    triangle = np.asarray(blur.aperture_kernel(12.0, np.radians(30), blades=3, size=SIZE))
+    line = np.asarray(blur.line_kernel(22.0, np.radians(30), size=SIZE))
+    row, column = 15 - 5, 15 + 9
+    assert triangle[row, column] > 0 == triangle[15 + 5, column]
+    assert line[row, column] > 0 == line[15 + 5, column]
+
+
 def test_the_gaussian_is_the_integral_over_each_pixel_and_the_ellipse_lies_as_told():
     pixel = np.diff(scipy.stats.norm.cdf(np.arange(SIZE + 1) - SIZE / 2, scale=2.5))
     np.testing.assert_allclose(blur.gaussian_kernel(2.5, size=SIZE), np.outer(pixel, pixel), rtol=0.01, atol=1e-6)

@@ -76,6 +76,8 @@ def test_weights_that_a_later_version_comes_with_hide_the_users(said, nano, monk
         (["add", "none.safetensors", "--as", "a/b"], "'a/b' cannot be a name"),
         (["add", "none.safetensors", "--as", "small"], "small: the name of a network"),
         (["add", "none.safetensors", "--sha256", "12"], "--sha256 must be 64 hexadecimal digits"),
+        (["import", "none.safetensors", "--as", "/tmp/x"], "'/tmp/x' cannot be a name"),
+        (["import", "none.safetensors", "--as", "nano"], "nano: the name of a network"),
         (["remove", "other"], "other: no weights of yours are called so (there are none)"),
         (["show", "other"], "other: no such weights file or training workdir"),
         (["show", "maxim-gopro"], "deblur weights fetch maxim-gopro gets them"),
@@ -88,6 +90,14 @@ def test_mistakes_are_one_line(said, tmp_path, monkeypatch, arguments, message):
     assert (code, out) == (2, "")
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_an_import_goes_under_its_name_and_nowhere_else(said, nano, tmp_path):
+    other = tmp_path / "other.safetensors"
+    other.write_text("precious")
+    assert said("import", nano(), "--as", other.with_suffix(""))[0] == 2
+    assert other.read_text() == "precious"
+    assert said("import", nano(), "--as", "mine")[:2] == (0, f"{tmp_path}/data/deblur_jax/weights/mine.safetensors\n")
 
 
 def test_the_scores_of_a_report_go_into_the_card(nano, tmp_path, capsys):

@@ -138,6 +138,7 @@ def test_a_damaged_picture_called_as_its_folder_leaves_the_others(pairs, nano, t
         (["broken.safetensors", "--data", "data"], "not a whole safetensors file"),
         (["large", "--data", "data"], "its weights do not come with the package"),
         (["--data", "data", "-o", "mild.safetensors"], "is a file, name a folder"),
+        (["--data", "data", "-o", "mild.safetensors/report"], "mild.safetensors: is a file, name a folder"),
     ],
 )
 def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkeypatch, capsys):

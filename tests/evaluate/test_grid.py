@@ -115,12 +115,42 @@ def test_the_same_command_writes_the_same_set(made, photos, tmp_path, capsys):
     assert "exists already; a set is written once" in capsys.readouterr().err
 
 
+def test_a_stopped_run_is_made_again_and_another_ones_pictures_are_refused(photos, tmp_path, nano, capsys):
+    folder = tmp_path / "grid"
+    arguments = ["--kinds", "gaussian"]
+    assert write(photos, folder, *arguments) == 0
+    for name in ("grid.json", "kernels.npz"):
+        (folder / name).unlink()
+    assert write(photos, folder, *arguments, "--seed", "1") == 2
+    assert re.search("is no picture of this set, perhaps of another that was stopped", capsys.readouterr().err)
+    assert write(photos, folder, *arguments) == 0
+    one = next((folder / "blur").rglob("*.png"))
+    for role in ("blur", "sharp"):
+        shutil.copy(one, folder / role / "stranger.png")
+    capsys.readouterr()
+    command = ["eval", str(nano()), "--data", str(folder), "--no-fps", "-o", str(tmp_path / "report")]
+    assert cli.main(command) == 2
+    assert capsys.readouterr().err.endswith("1 pairs are not in its grid.json, such as stranger; remove them\n")
+    kernels = folder / "kernels.npz"
+    kernels.write_bytes(kernels.read_bytes()[:-9])
+    assert cli.main(command) == 2
+    assert "grid.json or kernels.npz is damaged" in capsys.readouterr().err
+
+
+def test_photographs_to_test_with_alone_are_too_few(tmp_path, photos, capsys):
+    shutil.copytree(photos, tmp_path / "photos" / "test")
+    assert write(tmp_path / "photos", tmp_path / "grid") == 2
+    assert "too few photographs to keep some aside" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--kinds", "shakes"], "no kind of blur is called 'shakes'; there are sharp, shake"),
         (["--aside", "1"], "--aside must be above 0 and below 1, not 1.0"),
         (["--side", "0"], "--side must be at least 1, not 0"),
+        (["--side", "49"], "--side must be above 49 pixels"),
+        (["--seed", "99999999999999999999"], r"--seed must be below 2\^63"),
         (["--side", "2000"], "too small for a piece of 2048x2048"),
         (["--list", "nothing.tsv"], "nothing.tsv"),
         (["--list", "LIST"], "is in .* but not among the photographs kept aside"),

@@ -216,6 +216,15 @@ def test_bad_input_is_one_line(options, said, nano, tmp_path, monkeypatch, capsy
     assert (tmp_path / "full/file").read_text() == "mine"
 
 
+def test_a_model_is_called_by_its_folder(nano, tmp_path, monkeypatch):
+    nano("lr0.001/best.safetensors")
+    monkeypatch.chdir(tmp_path / "lr0.001")
+    for model in (".", "best.safetensors", "../lr0.001"):
+        assert main(["export", model, "--kit", "triton", "-o", "new"]) == 0
+        assert [path.name for path in (tmp_path / "lr0.001/new/models").iterdir()] == ["lr0-001"]
+        shutil.rmtree("new")
+
+
 def test_engines_and_what_they_run(export, nano):
     folder, _ = export("--to", "onnx")
     with pytest.raises(UserError, match="--engine onnx runs exported networks: deblur export MODEL --to onnx"):

@@ -87,6 +87,30 @@ def test_python_restores_as_we_do_whole_and_in_tiles(export, photo, nano, tmp_pa
     assert (again.returncode, again.stderr) == (1, f"{result} exists already\n")
 
 
+def test_python_reads_grey_of_16_bits_and_says_what_it_cannot(export, photo, nano, tmp_path):
+    folder = export("--kit", "python")
+    with Image.open(photo) as file:
+        grey, inks = file.convert("L"), file.convert("CMYK")
+    Image.merge("RGB", [grey] * 3).save(tmp_path / "three.png")
+    Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "deep.png")
+    run(sys.executable, folder / "restore.py", tmp_path / "deep.png", tmp_path / "sharp.png")
+    is_restored_by(nano(scale=0.3), tmp_path / "three.png", tmp_path / "sharp.png")
+    inks.save(tmp_path / "inks.jpg", icc_profile=b"of inks")
+    run(sys.executable, folder / "restore.py", tmp_path / "inks.jpg", tmp_path / "sharp.jpg")
+    with Image.open(tmp_path / "sharp.jpg") as result:
+        assert "icc_profile" not in result.info
+    for source, target, message in (
+        (photo, "sharp.xyz", "sharp.xyz: no format of pictures has this ending"),
+        ("none.png", "new.png", "none.png: No such file or directory"),
+        (folder / "card.json", "new.png", f"{folder / 'card.json'}: cannot identify image file"),
+    ):
+        command = [sys.executable, folder / "restore.py", source, target]
+        refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(message)
+        assert refused.stderr.count("\n") == 1
+
+
 def test_python_turns_the_picture_and_keeps_its_profile(export, photo, tmp_path):
     folder = export("--kit", "python")
     exif = Image.Exif()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from deblur_jax import samples, weights
 from deblur_jax.cli import main
+from deblur_jax.cli.export import _calibration
 from deblur_jax.export import quantise, table
 from deblur_jax.export.onnx import convert
 from deblur_jax.export.parity import natural
@@ -46,6 +47,15 @@ def test_half_precision_has_float32_ends(export):
     assert 1e-5 < card["parity"]["computed_in_half"]["greatest_error"] < 2e-2
     exact, half = card["table"]
     assert half["bytes"] < 0.8 * exact["bytes"]
+
+
+def test_of_many_pictures_some_are_read(tmp_path, capsys):
+    for number in range(25):
+        Image.new("L", (2, 2), number).save(tmp_path / f"{number}.png")
+    (tmp_path / "24.png").write_bytes(b"damaged")
+    taken = _calibration([str(tmp_path)])
+    assert [round(255 * float(picture[0, 0, 0])) for picture in taken] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23]
+    assert capsys.readouterr().err == "deblur export: calibrating with 12 of 25 pictures\n"
 
 
 def test_eight_bits(export, tmp_path):

@@ -228,9 +228,27 @@ def test_other_files_are_refused(tmp_path):
         (tmp_path / name).write_bytes(b"nothing")
         with pytest.raises(UserError, match=message):
             importing.read(tmp_path / name)
+    with (tmp_path / "x.npz").open("wb") as file:
+        np.save(file, np.zeros(3, np.float32))
+    with pytest.raises(UserError, match="not a whole archive of arrays"):
+        importing.read(tmp_path / "x.npz")
     np.savez(tmp_path / "y.npz", a=np.zeros(3, np.float32))
     with pytest.raises(UserError, match="no network that is known here"):
         importing.read(tmp_path / "y.npz")
+
+
+def test_bytes_changed_within_are_one_line(package, tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", a=np.arange(9999, dtype=np.float32))
+    with tarfile.open(tmp_path / "a.tgz", "w:gz") as archive:
+        archive.add(package(), "package")
+    for name in ("a.npz", "a.tgz"):
+        data = bytearray((tmp_path / name).read_bytes())
+        middle = len(data) // 2
+        data[middle : middle + 100] = bytes(255 - byte for byte in data[middle : middle + 100])
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(UserError, match="not a whole") as error:
+            importing.read(tmp_path / name)
+        assert "\n" not in str(error.value)
 
 
 def test_another_graph_is_no_network_of_ours(package):

@@ -120,6 +120,14 @@ def test_a_model_is_a_file_or_a_workdir(file, tmp_path, monkeypatch):
             weights.resolve(model)
 
 
+def test_a_file_in_the_working_folder_does_not_change_what_a_name_means(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nano").write_text("notes")
+    assert weights.resolve("nano").card["summary"] == weights.find("nano").card["summary"]
+    with pytest.raises(UserError, match="nano: not a whole safetensors file"):
+        weights.resolve("./nano")
+
+
 def test_packing_merges_halves_and_forgets_the_machine(random_variables, tmp_path):
     """Of the network with its branches, and of the variant that never had any: both become plain Nano."""
     for variant in ({}, {"branches": False}):

@@ -40,6 +40,14 @@ def restore(
     return restored[:height, :width]
 
 
+def read(file: Image.Image) -> Image.Image:
+    """In RGB of 8 bits, turned as its EXIF says."""
+    turned = ImageOps.exif_transpose(file)
+    if turned.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+        turned = Image.fromarray(np.rint(np.asarray(turned) / 257).astype(np.uint8))
+    return turned.convert("RGB")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("input", type=Path)
@@ -48,15 +56,21 @@ def main() -> None:
     options = parser.parse_args()
     if options.output.exists():
         sys.exit(f"{options.output} exists already")
+    if options.output.suffix.lower() not in Image.registered_extensions():
+        sys.exit(f"{options.output}: no format of pictures has this ending")
     card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(FOLDER / card["model"]), providers=["CPUExecutionProvider"])
 
     def run(pictures: np.ndarray) -> np.ndarray:
         return np.asarray(session.run(None, {"picture": pictures})[0])
 
-    with Image.open(options.input) as file:
-        picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), np.float32) / 255
-        profile = file.info.get("icc_profile")
+    try:
+        with Image.open(options.input) as file:
+            picture = np.asarray(read(file), np.float32) / 255
+            # Of grey or of inks it would not fit what is written.
+            profile = file.info.get("icc_profile") if file.mode in ("RGB", "RGBA", "P") else None
+    except OSError as error:
+        sys.exit(f"{options.input}: {error.strerror or error}")
     restored = restore(run, picture, card, options.tile)
     eighths = np.rint(255 * restored.clip(0, 1)).astype(np.uint8)
     Image.fromarray(eighths).save(options.output, quality=95, icc_profile=profile)

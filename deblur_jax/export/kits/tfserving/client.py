@@ -22,9 +22,17 @@ def infer(pictures: np.ndarray, server: str) -> np.ndarray:
         return np.asarray(json.load(answer)["outputs"], TYPE)
 
 
+def read(file: Image.Image) -> Image.Image:
+    """In RGB of 8 bits, turned as its EXIF says."""
+    turned = ImageOps.exif_transpose(file)
+    if turned.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+        turned = Image.fromarray(np.rint(np.asarray(turned) / 257).astype(np.uint8))
+    return turned.convert("RGB")
+
+
 def main(source: str, target: str, server: str = "http://localhost:8501") -> None:
     with Image.open(source) as file:
-        picture = np.asarray(ImageOps.exif_transpose(file).convert("RGB"), np.float32) * (WHITE / 255)
+        picture = np.asarray(read(file), np.float32) * (WHITE / 255)
     height, width = picture.shape[:2]
     filling = [(0, max(LEAST, side + -side % MULTIPLE) - side) for side in (height, width)]
     restored = infer(np.pad(picture, (*filling, (0, 0)), "reflect")[None], server)[0, :height, :width]
