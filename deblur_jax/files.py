@@ -48,20 +48,29 @@ def make_folder(folder: Path) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """The whole file or none: written beside under another name, then renamed."""
+    """The whole file or none: written beside under another name, then renamed. A link stays one, to the new file."""
+    real = Path(os.path.realpath(path))
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        # The name must not become too long.
+        with tempfile.NamedTemporaryFile(dir=real.parent, prefix=f".{real.name[:40]}.", delete=False) as file:
             temporary = Path(file.name)
             try:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-                umask = os.umask(0)
-                os.umask(umask)
-                os.chmod(temporary, 0o666 & ~umask)  # temporary files are private, results are not
-                os.replace(temporary, path)
+                os.chmod(temporary, _mode(real))
+                os.replace(temporary, real)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _mode(path: Path) -> int:
+    """The file's own if it is there; temporary files are private, results are not."""
+    with contextlib.suppress(OSError):
+        return path.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

@@ -48,6 +48,7 @@ def make(
     interlaced=False,
     attached=(),  # (name, mimetype, bytes)
     cover=None,  # an encoded PNG
+    timecode=None,
 ):
     """A clip of 25 frames a second, or with `times`."""
     width, height = size
@@ -62,6 +63,8 @@ def make(
             context.flags |= Flags.interlaced_dct | Flags.interlaced_me
         if matrix:
             stream.set_display_matrix(matrix)
+        if timecode:
+            stream.metadata["timecode"] = timecode
         for name, kind, data in attached:
             out.add_attachment(name, kind, data)
         if cover:

@@ -6,6 +6,7 @@ signal and resumable; 130 interrupted by Ctrl-C.
 
 import argparse
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments, overrides = _config_overrides(list(sys.argv[1:] if arguments is None else arguments))
     options = _parser().parse_args(arguments)
     options.overrides = overrides
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may be no text; in JSON this is an escape, too
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # A closed standard output gets nothing, as with other commands.
         with _lost_interrupts(), contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):

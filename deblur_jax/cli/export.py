@@ -94,6 +94,8 @@ def _calibration(inputs: list[str] | None) -> list[Any]:
     found = collect(inputs)
     if not found:
         raise UserError(f"no pictures to calibrate with in {' '.join(inputs)}")
+    if found.unread:
+        raise UserError(found.unread[0])
     some = choose(found, FEW)
     print(f"deblur export: calibrating with {len(some)} of {len(found)} pictures", file=sys.stderr)
     return [read_image(item.path) for item in some]

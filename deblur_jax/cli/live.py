@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -30,8 +31,13 @@ def run(options: argparse.Namespace) -> int:
         raise UserError(f"--budget must be above 0 milliseconds, not {options.budget:g}")
     if not 0 <= options.strength <= 1:
         raise UserError(f"--strength must be from 0 to 1, not {options.strength:g}")
-    if options.record and options.record.exists() and not options.overwrite:
-        raise UserError(f"{options.record}: exists already; --overwrite replaces it")
+    if options.seconds is not None and not options.seconds > 0:
+        raise UserError(f"--seconds must be above 0, not {options.seconds:g}")
+    if options.record and options.record.exists():
+        if not options.overwrite:
+            raise UserError(f"{options.record}: exists already; --overwrite replaces it")
+        if os.path.realpath(options.record) == os.path.realpath(options.source):
+            raise UserError(f"{options.record}: is the source; record into another file")
 
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
@@ -51,6 +57,8 @@ def run(options: argparse.Namespace) -> int:
         lambda picture: restorer.restore(picture, strength=options.strength),
         budget=options.budget / 1000,
         ends=ends,
+        seconds=options.seconds,
+        lost=lambda: print(f"{options.source}: gives nothing; waiting for it", file=sys.stderr, flush=True),
     )
     with contextlib.ExitStack() as stack:
         preview = recording = None
@@ -73,8 +81,6 @@ def run(options: argparse.Namespace) -> int:
             if preview:
                 preview.show(before, after)
             now = time.monotonic()
-            if options.seconds and now - started >= options.seconds:
-                live.over.set()
             if now - said >= 1:
                 said = now
                 _say(live, options.json)

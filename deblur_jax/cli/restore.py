@@ -91,6 +91,7 @@ def run(options: argparse.Namespace) -> int:
         pictures.format_of(suffix)
     if piped:
         planned, passed_over = [_piped(options, suffix)], 0
+        _check_format(options, suffix, Path(options.out))
     else:
         patterns = [n for n in options.inputs if is_pattern(n) and not os.path.exists(n)]
         # A folder's .ts are TypeScript more often than clips.
@@ -98,7 +99,8 @@ def run(options: argparse.Namespace) -> int:
         found = collect([n for n in options.inputs if n not in patterns], suffixes)
         found += [Found(Path(n), Path(n).parent) for n in patterns]
         if not found:
-            raise UserError(f"no pictures in {' '.join(options.inputs)}: {found.skipped} files of other kinds")
+            reason = "; ".join([f"{found.skipped} files of other kinds", *found.unread])
+            raise UserError(f"no pictures in {' '.join(options.inputs)}: {reason}")
         out = Path(options.out) if options.out else None
         if out is not None and options.out.endswith(("/", os.sep)) and out.exists() and not out.is_dir():
             raise UserError(f"{out}: is a file, not a folder")
@@ -111,12 +113,22 @@ def run(options: argparse.Namespace) -> int:
             overwrite=options.overwrite,
             skip_existing=options.skip_existing,
         )
+        if results := len(found) - len(planned):
+            print(f"{results} of these are outputs of others and passed over", file=sys.stderr)
+        if out is not None and len(planned) == 1 and planned[0].target == out:
+            _check_format(options, suffix, out)
+            if options.name:
+                raise UserError(f"--name is for files in a folder, and -o {out} is a file")
+        if suffix and not any(job.clip == (suffix.lower() in WRITABLE_CLIPS) for job in planned):
+            raise UserError(f"--format {options.format}: none of these is a {'picture' if planned[0].clip else 'clip'}")
         passed_over = found.skipped
     clips = sum(job.clip for job in planned)
     restore_clips.check(options, clips, len(planned) - clips)
     planned = [_probed(job, options) for job in planned]
+    if not piped:
+        planned += [jobs.Job(line.partition(": ")[0], None, "", wrong=line) for line in found.unread]
     if options.dry_run:
-        return _dry_run(planned, passed_over)
+        return _dry_run(planned, passed_over, _Events(options.json))
     return _run(options, planned, passed_over, memory)
 
 
@@ -179,10 +191,25 @@ def _piped(options: argparse.Namespace, suffix: str | None) -> Any:
     if options.out is None:
         raise UserError("where shall the picture from standard input go? -o FILE, or -o - for standard output")
     target = None if options.out == "-" else Path(options.out)
-    if target is not None:
+    if target is not None and not (options.skip_existing and target.exists()):
         check_output(target, overwrite=options.overwrite, suffixes=pictures.WRITABLE_SUFFIXES)
     format = pictures.format_of(suffix or target.suffix) if suffix or target else ""  # pyright: ignore
-    return jobs.Job("standard input", target, format, data=sys.stdin.buffer.read())
+    exists = target is not None and options.skip_existing and target.exists()
+    if sys.stdin is None:
+        raise UserError("standard input is closed")
+    return jobs.Job("standard input", target, format, data=sys.stdin.buffer.read(), exists=exists)
+
+
+def _check_format(options: argparse.Namespace, suffix: str | None, out: Path) -> None:
+    from deblur_jax.errors import UserError
+    from deblur_jax.restore import pictures
+    from deblur_jax.restore.inputs import WRITABLE_CLIPS
+
+    def kind(suffix: str) -> str:
+        return WRITABLE_CLIPS.get(suffix.lower()) or pictures.format_of(suffix)
+
+    if suffix and options.out != "-" and kind(suffix) != kind(out.suffix):
+        raise UserError(f"--format {options.format} and -o {out} are two formats")
 
 
 def _probed(job: Any, options: argparse.Namespace) -> Any:
@@ -207,10 +234,12 @@ def _probed(job: Any, options: argparse.Namespace) -> Any:
     return dataclasses.replace(job, pixels=header.width * header.height)
 
 
-def _dry_run(planned: list[Any], passed_over: int) -> int:
+def _dry_run(planned: list[Any], passed_over: int, emit: "_Events") -> int:
     for job in planned:
         what = job.wrong or f"{job.name} -> {job.target or '-'}"
-        print(f"{what}{' (exists, passed over)' if job.exists else ''}")
+        emit(event="planned", input=job.name, output=str(job.target or "-"), exists=job.exists, wrong=job.wrong)
+        if not emit.wanted:
+            print(f"{what}{' (exists, passed over)' if job.exists else ''}")
     if passed_over:
         print(f"{passed_over} files of other kinds are passed over", file=sys.stderr)
     return 1 if any(job.wrong for job in planned) else 0
@@ -243,7 +272,9 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
         )
 
     restorer()  # a device that is not there is found before any picture is read
-    comparisons = Comparisons(options.compare, overwrite=options.overwrite) if options.compare else None
+    comparisons = None
+    if options.compare:
+        comparisons = Comparisons(options.compare, overwrite=options.overwrite, beside=options.skip_existing)
     selective: dict[str, Any] = {}
     if options.selective is not None:
         threshold = sharpness.SURELY_SHARP if options.selective == "auto" else options.selective
@@ -375,10 +406,10 @@ class _Events:
     """Lines of JSON for programs."""
 
     def __init__(self, wanted: bool):
-        self._wanted = wanted
+        self.wanted = wanted
 
     def __call__(self, **event: Any) -> None:
-        if self._wanted:
+        if self.wanted:
             print(json.dumps(event, ensure_ascii=False), flush=True)
 
 

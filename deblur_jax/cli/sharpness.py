@@ -46,10 +46,10 @@ def run(options: argparse.Namespace) -> int:
         table = images.check_output(options.csv, overwrite=options.overwrite, suffixes=(".csv", ".txt"))
     found = collect(options.inputs)
     if not found:
-        raise UserError(f"no pictures in {', '.join(map(str, options.inputs))}")
+        raise UserError("; ".join([f"no pictures in {', '.join(map(str, options.inputs))}", *found.unread]))
     maps = _map_paths(found, options)
 
-    rows, failures = [], []
+    rows, failures = [], [*found.unread]
     with Progress("pictures") as progress, ThreadPoolExecutor(options.jobs) as pool:
         try:
             work = {pool.submit(_measure, item.path, maps.get(item.path), options): item.path for item in found}
@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
         if table is None:
             print(text, end="")
         else:
-            write_whole(table, text.encode())
+            write_whole(table, text.encode(errors="backslashreplace"))
             print(table)
     elif rows:
         print(_columns(rows))

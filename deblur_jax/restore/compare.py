@@ -62,13 +62,17 @@ def side_by_side(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 class Comparisons:
     """Collects pictures as they are restored, for a folder of its own."""
 
-    def __init__(self, folder: Path, *, overwrite: bool = False) -> None:
-        self._folder, self._overwrite = folder, overwrite
+    def __init__(self, folder: Path, *, overwrite: bool = False, beside: bool = False) -> None:
+        """`beside` those of a run before: the page gets a number."""
+        self._folder, self._overwrite, self._page = folder, overwrite, folder / "index.html"
         self._figures: list[str] = []
         self._taken: set[str] = set()
         self._lock = threading.Lock()
-        if (folder / "index.html").exists() and not overwrite:
-            raise UserError(f"{folder / 'index.html'}: exists already; --overwrite replaces it")
+        number = 2
+        while beside and self._page.exists():
+            self._page, number = folder / f"index-{number}.html", number + 1
+        if self._page.exists() and not overwrite:
+            raise UserError(f"{self._page}: exists already; --overwrite replaces it")
         make_folder(folder)
 
     def add(self, name: str, before: Picture, after: Picture) -> None:
@@ -98,7 +102,7 @@ class Comparisons:
                 f"<title>Before and after</title><style>{_PAGE_STYLE}{SLIDER_STYLE}</style>"
                 f"<h1>Before and after</h1>{''.join(self._figures)}"
             )
-            write_whole(self._folder / "index.html", page.encode())
+            write_whole(self._page, page.encode(errors="replace"))
 
 
 def _colours(picture: Picture) -> np.ndarray:

@@ -196,12 +196,12 @@ def _formats(encoder: str) -> list[str]:
 
 def _pixel_format(encoder: str, wanted: str) -> str:
     """The same; else as many bits and as much colour, as little more as there is."""
-    wanted = wanted.replace("yuvj", "yuv")
+    wanted = "rgb24" if wanted == "pal8" else wanted.replace("yuvj", "yuv")
     names = _formats(encoder)
     if wanted in names:
         return wanted
 
-    def distance(name: str) -> tuple[bool, ...] | tuple[float, ...]:
+    def distance(name: str) -> tuple[Any, ...]:
         ours, theirs = av.VideoFormat(wanted), av.VideoFormat(name)
         bits = depth_of(name) - depth_of(wanted)
         colour = _chroma(theirs) - _chroma(ours)

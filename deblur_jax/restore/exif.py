@@ -60,10 +60,30 @@ def upright(exif: bytes) -> tuple[bytes, int]:
             block.swap(entries, _WIDTH, _HEIGHT)
             if _EXIF_IFD in entries:
                 block.swap(block.entries(block.value(entries[_EXIF_IFD])), _PIXEL_X, _PIXEL_Y)
-        _drop_thumbnail(block, first + 2 + 12 * len(entries))
     except (KeyError, struct.error):
         raise ValueError("damaged EXIF") from None
+    link = first + 2 + 12 * len(entries)
+    try:
+        _drop_thumbnail(block, link)
+    except (KeyError, struct.error):  # its directory is damaged: then nothing leads there
+        block.put(link, "I", 0)
     return bytes(block.data), orientation if 1 <= orientation <= 8 else 1
+
+
+def without_orientation(exif: bytes) -> bytes:
+    """The block without the entry, for formats that say the orientation elsewhere; nothing else moves."""
+    try:
+        block = _Block(exif)
+        first = block.number(4, "I")
+        entries = block.entries(first)
+        if ORIENTATION not in entries:
+            return exif
+        at, end = entries[ORIENTATION], first + 2 + 12 * len(entries) + 4
+        block.data[at:end] = block.data[at + 12 : end] + bytes(12)
+        block.put(first, "H", len(entries) - 1)
+        return bytes(block.data)
+    except (KeyError, struct.error):
+        return exif
 
 
 def without_trailer(exif: bytes) -> bytes:

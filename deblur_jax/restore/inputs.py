@@ -30,8 +30,9 @@ NUMBER = re.compile(r"%(?:0?(\d+))?d")  # of numbered pictures
 
 
 def is_pattern(path: str | Path) -> bool:
-    """Of numbered pictures, such as `in/%05d.png`."""
-    return bool(NUMBER.search(Path(path).name))
+    """Of numbered pictures, such as `in/%05d.png`; a file that is called so is that file."""
+    path = Path(path)
+    return bool(NUMBER.search(path.name)) and path.suffix.lower() not in READABLE_CLIPS and not os.path.lexists(path)
 
 
 def is_clip(path: Path) -> bool:
@@ -49,6 +50,10 @@ class Inputs(list[Found]):
 
     skipped: int = 0  # files in folders and patterns that have another suffix
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unread: list[str] = []  # folders below those named, and why they cannot be read
+
 
 def collect(names: Sequence[str | Path], suffixes: Sequence[str] = READABLE_SUFFIXES) -> Inputs:
     """Files as they are named, whatever their suffix; of folders (with all below) and patterns those with a suffix.
@@ -60,8 +65,8 @@ def collect(names: Sequence[str | Path], suffixes: Sequence[str] = READABLE_SUFF
     for name in names:
         text = str(name)
         if os.path.isdir(text):
-            candidates = [(path, Path(text)) for path in _below(Path(text))]
-        elif os.path.exists(text):
+            candidates = [(path, Path(text)) for path in _below(Path(text), found.unread)]
+        elif os.path.lexists(text):
             _add(found, seen, Path(text), Path(text).parent)
             continue
         elif glob.has_magic(text):
@@ -70,28 +75,40 @@ def collect(names: Sequence[str | Path], suffixes: Sequence[str] = READABLE_SUFF
                 raise UserError(f"{text}: matches no files")
             folder = _fixed_part(text)
             candidates = [(path, folder) for path in matches if path.is_file()]
-            candidates += [(path, folder) for match in matches if match.is_dir() for path in _below(match)]
+            folders = [match for match in matches if match.is_dir()]
+            candidates += [(path, folder) for match in folders for path in _below(match, found.unread)]
         else:
-            raise UserError(f"{text}: no such file or directory")
+            raise UserError(f"{text}: {_why_not(text)}")
         for path, root in candidates:
             if path.suffix.lower() in suffixes:
                 _add(found, seen, path, root)
-            elif path.resolve() not in seen:
-                seen.add(path.resolve())
+            elif (real := os.path.realpath(path)) not in seen:
+                seen.add(real)
                 found.skipped += 1
     return found
 
 
-def _add(found: Inputs, seen: set[Path], path: Path, root: Path) -> None:
-    if (real := path.resolve()) not in seen:
+def _add(found: Inputs, seen: set[str], path: Path, root: Path) -> None:
+    if (real := os.path.realpath(path)) not in seen:  # Path.resolve() raises for a link to itself
         seen.add(real)
         found.append(Found(path, root))
 
 
-def _below(folder: Path) -> list[Path]:
+def _why_not(text: str) -> str:
+    try:
+        os.stat(text)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        return error.strerror or str(error)
+    return "no such file or directory"
+
+
+def _below(folder: Path, unread: list[str]) -> list[Path]:
     files = []
     visited = set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    complain = lambda error: unread.append(f"{error.filename}: {error.strerror}")  # noqa: E731
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=complain):
         # A link to a folder above would be followed for ever.
         real = os.path.realpath(parent)
         if real in visited:

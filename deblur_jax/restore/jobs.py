@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -81,20 +82,29 @@ def plan(
 ) -> list[Job]:
     """What is written where. `out` is a folder if it is one, `into` says so, or it has no suffix or must hold several;
     without it results stand beside the inputs. `suffix` is for pictures or clips, whichever it belongs to; `name` is a
-    template with {stem}, {suffix} and {n}."""
+    template with {stem}, {suffix} and {n}. Another one's target is the result of an earlier run, and passed over."""
     into = out is not None and (into or out.is_dir() or len(found) != 1 or not out.suffix)
     template = name or ("{stem}-sharp" if out is None else "{stem}")
-    jobs, names, taken, inputs = [], set(), {}, {f.path.resolve() for f in found}
-    for n, one in enumerate(found, 1):
-        wrong = ""
+
+    def target_of(one: Found, n: int) -> Path:
+        if out is not None and not into:
+            return out
+        folder = one.path.parent if out is None else out / _below(one)
         clip = is_clip(one.path)
         kind = suffix if suffix and clip == (suffix.lower() in WRITABLE_CLIPS) else _suffix_for(one.path)
-        if out is not None and not into:
-            target = out
-        else:
-            folder = one.path.parent if out is None else out / _below(one)
-            target = folder / (_filled(template, one.path, n) + kind)
-        exists, real = False, target.resolve()
+        return folder / (_filled(template, one.path, n) + kind)
+
+    # Not Path's own resolve(), exists() and is_dir(), which raise for links to themselves and for names that are too
+    # long: those are found wrong when their turn comes.
+    real_of = os.path.realpath
+    results = {real_of(t) for n, one in enumerate(found, 1) if real_of(t := target_of(one, n)) != real_of(one.path)}
+    found = [one for one in found if real_of(one.path) not in results] or found
+    jobs, names, taken, inputs = [], set(), {}, {real_of(one.path) for one in found}
+    for n, one in enumerate(found, 1):
+        wrong = ""
+        clip, target = is_clip(one.path), target_of(one, n)
+        exists, real = False, real_of(target)
+        there = os.path.exists(target)
         framed = clip and is_pattern(target)
         if clip and not framed and target.suffix.lower() not in WRITABLE_CLIPS:
             wrong = (
@@ -104,11 +114,11 @@ def plan(
             wrong = f"{one.path}: its output {target} is that of {taken[real]} already; see --name"
         elif real in inputs and not overwrite:
             wrong = f"{one.path}: its output {target} is an input; --overwrite replaces it"
-        elif target.is_dir():
+        elif os.path.isdir(target):
             wrong = f"{one.path}: its output {target} is a directory"
-        elif target.exists() and skip_existing:
+        elif there and skip_existing:
             exists = True
-        elif target.exists() and not overwrite:
+        elif there and not overwrite:
             wrong = f"{target}: exists already; --overwrite replaces it, --skip-existing passes over it"
         taken.setdefault(real, one.path)
         format = "" if clip else pictures.format_of(target.suffix)

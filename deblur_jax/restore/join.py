@@ -141,6 +141,8 @@ def _copy_rest(
     for one in source.streams:
         if one.index == main.index or (one.type == "data" and one.name == "bin_data" and chapters):
             continue  # MP4's chapters are a track beside, which is written anew
+        if one.type == "data" and "timecode" in one.metadata:
+            continue  # a track that is made anew from what the picture's says
         if one.type == "attachment":
             if container == "matroska":
                 out.add_attachment(one.metadata.get("filename", "file"), one.mimetype or "", one.data)

@@ -1,6 +1,7 @@
 """Live video: the newest frame through the network within a budget of time; what comes too late is dropped."""
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -60,7 +61,8 @@ class Live:
     """Frames arrive in a thread and are kept one at a time: the network always gets the newest one.
 
     `opened` gives an object with OpenCV's `read()` and `release()`, or None if the source is not there. A source that
-    dies is opened again with a growing wait, unless it ends for good (`ends`: a file).
+    dies is opened again with a growing wait, unless it ends for good (`ends`: a file); `lost` hears when one is waited
+    for. After `seconds` it is over, whether frames come or not.
     """
 
     def __init__(
@@ -71,11 +73,12 @@ class Live:
         budget: float,
         ends: bool = False,
         waits: tuple[float, ...] = _WAITS,
+        seconds: float | None = None,
+        lost: Callable[[], None] = lambda: None,
     ) -> None:
         self.achieved = Achieved()
         self.over = threading.Event()  # stop, or nothing more comes
-        self.waiting = False  # for the source to come back
-        self._opened, self._restore = opened, restore
+        self._opened, self._restore, self._lost, self._seconds = opened, restore, lost, seconds
         self._budget, self._ends, self._waits = budget, ends, waits
         self._newest: _Arrived | None = None
         self._there = threading.Condition()
@@ -85,9 +88,10 @@ class Live:
 
     def run(self, show: Callable[[np.ndarray, np.ndarray, float], None]) -> Achieved:
         """`show` gets before, after and the time of arriving, until the source ends or `over` is set."""
+        until = None if self._seconds is None else time.monotonic() + self._seconds
         self._reader.start()
         try:
-            while (frame := self._next()) is not None:
+            while (frame := self._next(until)) is not None:
                 begun = time.monotonic()
                 # A fresh frame is never late, however slow the network: then nothing at all would be shown.
                 if begun - frame.at > self._budget - min(self._takes, self._budget / 2):
@@ -105,6 +109,8 @@ class Live:
                 show(frame.picture, after, frame.at)
                 self.achieved.shown += 1
                 self.achieved.late(time.monotonic() - frame.at)
+                if until is not None and time.monotonic() >= until:
+                    break
         finally:
             self.over.set()
             self._reader.join(timeout=5)
@@ -114,22 +120,21 @@ class Live:
         with self._there:
             return self._newest is not None
 
-    def _next(self) -> _Arrived | None:
+    def _next(self, until: float | None) -> _Arrived | None:
         with self._there:
             while self._newest is None:
-                if self.over.is_set():
+                if self.over.is_set() or (until is not None and time.monotonic() >= until):
                     return None
                 self._there.wait(0.1)
             frame, self._newest = self._newest, None
             return frame
 
     def _read(self) -> None:
-        failures = 0
+        failures, waiting = 0, False
         while not self.over.is_set():
             source = self._opened()
             came = False
             if source is not None:
-                self.waiting = False
                 with contextlib.suppress(cv2.error):
                     came = self._drain(source)
                 with contextlib.suppress(cv2.error):
@@ -137,7 +142,9 @@ class Live:
             if self._ends:
                 break
             failures = 0 if came else failures + 1
-            self.waiting = True
+            if came or not waiting:
+                self._lost()
+            waiting = True
             self.over.wait(self._waits[min(failures, len(self._waits) - 1)])
             self.achieved.reopened += not self.over.is_set()
         self.over.set()
@@ -213,13 +220,20 @@ class Recording:
         container = WRITABLE_CLIPS[path.suffix.lower()]
         # Fragments: a file that is playable although nothing comes behind.
         options = {"movflags": "frag_keyframe+empty_moov"} if container in ("mp4", "mov") else {}
-        try:
-            self._out = av.open(url(path), "w", format=container, options=options)
-        except FAILURES as error:
-            raise UserError(f"{path}: cannot be written: {reason(error)}") from None
-        self._out.flags |= Flags.flush_packets.value
+        if not os.access(path if path.exists() else path.parent, os.W_OK):
+            raise UserError(f"{path}: cannot be written")
+
+        def opened() -> Any:
+            try:
+                out = av.open(url(path), "w", format=container, options=options)
+            except FAILURES as error:
+                raise UserError(f"{path}: cannot be written: {reason(error)}") from None
+            out.flags |= Flags.flush_packets.value
+            return out
+
+        self._opened, self._out = opened, None  # what is there stays until a frame comes
         self._codec = "libvpx-vp9" if container == "webm" else "libx264"
-        self._path, self._stream, self._first, self._last = path, None, 0.0, -1
+        self._path, self._first, self._last = path, 0.0, -1
         self._size = (0, 0)
 
     def add(self, picture: np.ndarray, at: float) -> None:
@@ -228,7 +242,8 @@ class Recording:
         from deblur_jax.restore.video_io import FAILURES, Colours, from_rgb, reason
 
         height, width = picture.shape[:2]
-        if self._stream is None:
+        if self._out is None:
+            self._out: Any = self._opened()
             speed = (
                 {"preset": "veryfast", "tune": "zerolatency"} if self._codec == "libx264" else {"deadline": "realtime"}
             )
@@ -254,10 +269,9 @@ class Recording:
     def close(self) -> None:
         from deblur_jax.restore.video_io import FAILURES
 
+        if self._out is None:
+            return
         with contextlib.suppress(*FAILURES):
-            if self._stream is not None:
-                self._out.mux(self._stream.encode(None))
+            self._out.mux(self._stream.encode(None))
         with contextlib.suppress(*FAILURES):
             self._out.close()
-        if self._stream is None:
-            self._path.unlink(missing_ok=True)  # no frame came

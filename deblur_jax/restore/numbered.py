@@ -48,7 +48,8 @@ def probe(pattern: Path, fps: float | None) -> Clip:
     even = height % 2 == 0 and width % 2 == 0
     written = ("yuv420p" if even else "yuv444p") + ("10le" if deep else "")
     # Tagged, so that players need not guess: BT.709, whose transfer is close enough to sRGB's for them.
-    return Clip(pattern, "h264", "", width, height, written, Colours(1, 1, 1, 1), rate, 1 / rate, len(numbers))
+    colours, notes = Colours(1, 1, 1, 1), ("transparency is left out",) if picture.alpha is not None else ()
+    return Clip(pattern, "h264", "", width, height, written, colours, rate, 1 / rate, len(numbers), notes=notes)
 
 
 def stamp(clip: Clip) -> list[Any]:

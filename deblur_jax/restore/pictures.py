@@ -7,6 +7,7 @@ HEIC. None of them prints complaints of its own, and all may be called from many
 """
 
 import contextlib
+import dataclasses
 import io
 import re
 import struct
@@ -155,7 +156,8 @@ def encode(picture: Picture, format: str, *, quality: int | None = None, strip_m
     pixels, alpha = _fitting(picture, format)
     said = picture
     if strip_metadata:
-        said = Picture(pixels, icc=picture.icc, lossless=picture.lossless, quality=picture.quality, notes=picture.notes)
+        colours = png.colours(picture.png_chunks)
+        said = dataclasses.replace(picture, exif=b"", xmp=b"", comment=b"", photoshop=b"", dpi=None, png_chunks=colours)
     if format == "bmp" and (said.exif or said.icc or said.xmp):
         picture.note("BMP holds no metadata: EXIF, XMP and colour profile are left out")
     if format != "jpeg" and said.photoshop:
@@ -279,6 +281,7 @@ def _read(data: bytes, format: str) -> tuple[Picture, int]:
         _put(picture, pillow_pixels(file, picture))
     if format == "png":
         picture.png_chunks = png.kept(data)
+        picture.exif, picture.xmp = png.described(data)
     elif format == "webp":
         picture.lossless = any(kind == b"VP8L" for kind in _riff_kinds(data))
     elif isinstance(file, JpegImageFile):
@@ -464,8 +467,10 @@ def _encode(picture: Picture, stacked: np.ndarray, format: str, quality: int | N
         if options["lossless"]:
             options["quality"] = 70  # of lossless WebP: the effort
     elif format == "avif":
+        options["exif"] = exif_blocks.without_orientation(picture.exif)  # or Pillow writes the block anew
         options["subsampling"] = "4:0:0" if image.mode == "L" else "4:4:4"
-    image.save(out, format, **options)
+    with quietly() if format == "avif" and picture.exif else contextlib.nullcontext():  # Pillow reads the block
+        image.save(out, format, **options)
     return out.getvalue()
 
 

@@ -11,7 +11,11 @@ import numpy as np
 if TYPE_CHECKING:
     from deblur_jax.restore.pictures import Picture
 
-__all__ = ["chunk", "chunks", "decode", "encode", "kept"]
+__all__ = ["chunk", "chunks", "colours", "decode", "described", "encode", "kept"]
+
+_COLOURS = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+_XMP = b"XML:com.adobe.xmp\0"
+_LONGEST = 1 << 26  # bytes that a text may unpack to
 
 
 def decode(data: bytes) -> np.ndarray:
@@ -61,5 +65,45 @@ def kept(data: bytes) -> bytes:
 def _is_kept(kind: bytes, whole: bytes) -> bool:
     if kind in (b"tEXt", b"zTXt", b"iTXt"):
         # XMP and EXIF are carried apart; these would be their old selves.
-        return not whole[8:].startswith((b"XML:com.adobe.xmp\0", b"Raw profile type "))
-    return kind in (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
+        return not whole[8:].startswith((_XMP, b"Raw profile type "))
+    return kind in _COLOURS
+
+
+def colours(kept: bytes) -> bytes:
+    """Of `kept` chunks those without which the colours would be others."""
+    return b"".join(whole for kind, whole in chunks(kept) if kind in _COLOURS)
+
+
+def described(data: bytes) -> tuple[bytes, bytes]:
+    """EXIF and XMP, wherever they stand in the file and in whatever of the ways that programs write them."""
+    exif = xmp = b""
+    for kind, whole in chunks(data[8:]):
+        body = whole[8:-4]
+        if kind == b"eXIf":
+            exif = body
+        elif kind == b"iTXt" and body.startswith(_XMP):
+            packed, text = body[len(_XMP)], body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
+            xmp = _unpacked(text) if packed else text
+        elif kind in (b"tEXt", b"zTXt") and body.startswith(b"Raw profile type "):
+            text = body.partition(b"\0")[2]
+            found = _profile(_unpacked(text[1:]) if kind == b"zTXt" else text)
+            if found.startswith(b"Exif\0\0"):
+                exif = exif or found[6:]
+            elif found.lstrip(b"\xef\xbb\xbf").startswith((b"<?xpacket", b"<x:xmpmeta")):
+                xmp = xmp or found
+    return exif, xmp
+
+
+def _unpacked(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, _LONGEST)
+    except zlib.error:
+        return b""
+
+
+def _profile(text: bytes) -> bytes:
+    """ImageMagick's and Exiv2's way: a line of its kind, one of its length, then hexadecimal digits."""
+    try:
+        return bytes.fromhex(b"".join(text.strip().split(b"\n")[2:]).decode())
+    except ValueError:
+        return b""

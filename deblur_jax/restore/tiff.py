@@ -2,10 +2,11 @@
 
 import io
 import logging
+from typing import Any
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC
 
@@ -18,7 +19,8 @@ logging.getLogger("tifffile").propagate = False
 _EXIF_IFD, _GPS_IFD = 0x8769, 0x8825
 # Of the first directory, what describes the photograph and not where the pixels lie: description, make, model,
 # software, date, artist, copyright, rating.
-_DESCRIBING = (270, 271, 272, 305, 306, 315, 33432, 18246)
+_RATING = 18246
+_DESCRIBING = (270, 271, 272, 305, 306, 315, 33432, _RATING)
 _XMP, _ICC = 700, 34675
 
 
@@ -133,7 +135,7 @@ def _exif(data: bytes) -> bytes:
     try:
         with pictures.quietly():
             found.load(b"Exif\0\0" + data)
-            block.update({tag: found[tag] for tag in _DESCRIBING if tag in found})
+            block.update({tag: _text(found[tag]) for tag in _DESCRIBING if tag in found})
             for directory in (_EXIF_IFD, _GPS_IFD):
                 if inner := dict(found.get_ifd(directory)):
                     block[directory] = inner
@@ -147,7 +149,12 @@ def encode(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None) -> by
     stacked = pixels if alpha is None else np.concatenate([pixels, alpha[..., None]], -1)
     if stacked.shape[2] == 1:
         stacked = stacked[..., 0]
-    tags, directories = _described(picture.exif)
+    try:
+        with pictures.quietly():
+            tags, directories = _described(picture.exif)
+    except Exception:  # as in `_exif`
+        tags, directories = [], {}
+        picture.note("its EXIF is damaged and left out")
     if picture.xmp:
         tags.append((_XMP, "B", len(picture.xmp), picture.xmp, True))
     # Directories are appended to the file afterwards. tifffile does not write these tags, so their neighbours, which
@@ -180,10 +187,7 @@ def encode(picture: Picture, pixels: np.ndarray, alpha: np.ndarray | None) -> by
         for tag, inner in directories.items():
             end = out.seek(0, io.SEEK_END)
             end += out.write(b"\0" * (end % 2))
-            directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0" if order == "<" else b"MM\0*\0\0\0\0", group=tag)
-            for key, value in inner.items():
-                directory[key] = value
-            out.write(directory.tobytes(end))
+            out.write(_directory(tag, inner, order).tobytes(end))
             out.seek(places[tag].offset)
             out.write(tag.to_bytes(2, endian))
             out.seek(places[tag].valueoffset)
@@ -197,6 +201,24 @@ def _described(exif: bytes) -> tuple[list[tuple], dict[int, dict]]:
         return [], {}
     block = Image.Exif()
     block.load(b"Exif\0\0" + exif)
-    tags = [(tag, "s", 0, value, True) for tag in _DESCRIBING if isinstance(value := block.get(tag), str)]
-    directories = {tag: dict(block.get_ifd(tag)) for tag in (_EXIF_IFD, _GPS_IFD)}
-    return tags, {tag: inner for tag, inner in directories.items() if inner}
+    tags = [(tag, "s", 0, _text(value), True) for tag in _DESCRIBING if isinstance(value := block.get(tag), str)]
+    if isinstance(rating := block.get(_RATING), int):
+        tags.append((_RATING, "H", 1, rating, True))
+    directories = {tag: inner for tag in (_EXIF_IFD, _GPS_IFD) if (inner := dict(block.get_ifd(tag)))}
+    for tag, inner in directories.items():
+        _directory(tag, inner, "<").tobytes()  # damaged ones are found before anything is written
+    return tags, directories
+
+
+def _directory(tag: int, inner: dict, order: str) -> ImageFileDirectory_v2:
+    directory = ImageFileDirectory_v2(b"II*\0\0\0\0\0" if order == "<" else b"MM\0*\0\0\0\0", group=tag)
+    for key, value in inner.items():
+        directory[key] = _text(value)
+        if isinstance(value, str):
+            directory.tagtype[key] = TiffTags.ASCII
+    return directory
+
+
+def _text(value: Any) -> Any:
+    """The file's own bytes, which Pillow takes for Latin-1 and would write as ASCII; mostly they are UTF-8."""
+    return value.encode("latin-1", "replace") if isinstance(value, str) else value

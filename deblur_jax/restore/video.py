@@ -62,6 +62,8 @@ def restore(
     if is_pattern(target):
         sink: Sink = PictureSink(target, clip, options)
         pixel_format = clip.pixel_format.replace("yuvj", "yuv")
+        if is_pattern(path):  # from pictures to pictures nothing is converted
+            pixel_format = "gbrp16le" if clip.depth > 8 else "gbrp"
     else:
         choice = {"codec": settings.codec, "crf": settings.crf, "pixel_format": settings.pixel_format}
         encoding, notes = encoders.choose(clip, target, every=settings.every, key_frames=LENGTH, **choice)

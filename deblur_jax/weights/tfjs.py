@@ -120,6 +120,8 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 # Of what a package may hold only this is needed, and nothing may be written elsewhere.
                 needed = [m for m in archive.getmembers() if m.isfile() and m.name.endswith((".json", ".bin"))]
                 archive.extractall(folder, needed, filter="data")
+                while archive.fileobj and archive.fileobj.read(1 << 20):  # to its end, where the checksum is
+                    pass
         except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
             raise UserError(f"{path}: not a whole package ({_reason(error)})") from None
         yield Path(folder)

@@ -2,7 +2,10 @@
 
 import io
 import json
+import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -95,6 +98,62 @@ def test_dry_run_writes_nothing(restore, picture, tmp_path):
     code, out, _ = restore(picture, "-o", "new/", "--dry-run", "--format", "png")
     assert (code, out) == (0, f"{picture} -> new/photo.png\n")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["mild.safetensors", "photo.jpg"]
+    said = json.loads(restore(picture, "-o", "new/", "--dry-run", "--json")[1])
+    assert said == {
+        "event": "planned",
+        "input": str(picture),
+        "output": "new/photo.jpg",
+        "exists": False,
+        "wrong": "",
+    }
+
+
+def test_a_folder_is_done_again_with_what_came_since(restore, picture, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    picture.rename(folder / "a.jpg")
+    again = ("in", "--skip-existing", "--compare", "pages")
+    assert restore(*again)[0] == 0
+    shutil.copy(folder / "a.jpg", folder / "b.jpg")
+    code, out, err = restore(*again)
+    assert (code, err) == (0, "1 of these are outputs of others and passed over\n")
+    assert re.search("a-sharp.jpg +exists, passed over", out)
+    assert sorted(p.name for p in folder.iterdir()) == ["a-sharp.jpg", "a.jpg", "b-sharp.jpg", "b.jpg"]
+    assert "a.jpg</figcaption>" in (tmp_path / "pages/index.html").read_text()
+    assert "b.jpg</figcaption>" in (tmp_path / "pages/index-2.html").read_text()
+    with (folder / "b.jpg").open("rb") as file:
+        done = subprocess.run(
+            [sys.executable, "-m", "deblur_jax", "restore", "-", "-o", "in/a-sharp.jpg", "--skip-existing"],
+            stdin=file,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "exists, passed over" in done.stdout
+
+
+def test_names_that_are_no_text(restore, picture, tmp_path):
+    """Latin-1's, as of old archives, where output must be UTF-8."""
+    (tmp_path / "in").mkdir()
+    name = os.fsdecode(b"caf\xe9.jpg")
+    picture.rename(tmp_path / "in" / name)
+    code = "import sys; from deblur_jax.cli import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
+    for arguments in (
+        ["restore", "in", "-o", "out", "--json", "--compare", "pages"],
+        ["sharpness", "in", "--csv", "table.csv"],
+        ["sharpness", "in"],
+    ):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
+        assert done.returncode == 0, done.stderr.decode()
+        if "--json" in arguments:
+            events = [json.loads(line) for line in done.stdout.decode().splitlines()]
+            assert next(e for e in events if e["event"] == "picture")["input"] == f"in/{name}"
+    assert (tmp_path / "out" / name).is_file()
+    assert "caf?.jpg" in (tmp_path / "pages/index.html").read_text()
+    assert r"in/caf\udce9.jpg" in (tmp_path / "table.csv").read_text()
 
 
 def test_json_lines(restore, picture):
@@ -221,6 +280,10 @@ def test_sixteen_bits_grey_and_alpha_stay(restore, tmp_path):
         (["photo.jpg", "--region", "1,2,3"], "--region must be"),
         (["photo.jpg", "--region", "1,2,3,4", "--mask", "photo.jpg"], "exclude each other"),
         (["photo.jpg", "--format", "heic"], "cannot write .heic"),
+        (["photo.jpg", "--format", "jpg", "-o", "out.png"], "--format jpg and -o out.png are two formats"),
+        (["photo.jpg", "--format", "mp4", "-o", "out.png"], "--format mp4 and -o out.png are two formats"),
+        (["photo.jpg", "--format", "mp4"], "--format mp4: none of these is a clip"),
+        (["photo.jpg", "-o", "out.png", "--name", "{n}"], "--name is for files in a folder, and -o out.png is a file"),
         (["photo.jpg", "-o", "-"], "standard input"),
         (["photo.jpg", "-", "-o", "out"], "standard input"),
         (["photo.jpg", "--device", "npu"], "no device is called"),

@@ -1,9 +1,13 @@
 """Which pictures are meant by the words on a command line."""
 
+import shutil
+import subprocess
+import sys
+
 import pytest
 
 from deblur_jax.errors import UserError
-from deblur_jax.restore.inputs import Found, collect
+from deblur_jax.restore.inputs import Found, collect, is_clip, is_pattern
 
 
 @pytest.fixture
@@ -64,6 +68,36 @@ def test_everything_comes_once(tree):
     found = collect(["a", "a/b", "a/9.jpg"])
     assert paths(found).count("a/9.jpg") == 1
     assert len({path.resolve() for path in (item.path for item in found)}) == len(found)
+
+
+def test_links_to_nothing_are_left_to_be_found_wrong(tree):
+    for name in ("a/loop.jpg", "dangling.jpg"):
+        (tree / name).symlink_to(name.replace("a/", ""))
+    assert paths(collect(["a", "dangling.jpg"])) == ["a/9.jpg", "a/10.JPG", "a/b/x.png", "a/loop.jpg", "dangling.jpg"]
+
+
+def test_names_that_only_look_like_numbered_pictures(tree):
+    for name in ("my%20dog.jpg", "50%discount.jpg"):
+        assert is_pattern(name)
+        (tree / name).touch()
+        assert not is_pattern(name)
+        assert not is_clip(tree / name)
+    assert not is_pattern("my%20dog-sharp.mp4")
+    assert is_pattern(tree / "%05d.png")
+
+
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="root reads all, and setpriv is not there")
+def test_folders_that_cannot_be_read_are_named(tree):
+    """By another process, since tests may be run by root."""
+    (tree / "a/b").chmod(0)
+    code = "from deblur_jax.restore.inputs import *; f = collect(['a']); print(len(f), f.unread)\n"
+    code += "try: collect(['a/b/x.png'])\nexcept Exception as error: print(error)"
+    command = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", sys.executable, "-c", code]
+    try:
+        said = subprocess.run(command, capture_output=True, text=True)
+    finally:
+        (tree / "a/b").chmod(0o755)
+    assert said.stdout.splitlines() == ["2 ['a/b: Permission denied']", "a/b/x.png: Permission denied"], said.stderr
 
 
 def test_what_does_not_exist_is_said(tree):

@@ -57,6 +57,48 @@ def test_outputs_that_cannot_be(folder, tmp_path):
             jobs.plan(found, out=None, name=template or "{stem:.0}")
 
 
+def test_a_folder_with_results_in_it_can_be_done_again(folder):
+    """What an earlier run made, beside the pictures or in a folder below them, is no input."""
+    for out in (None, folder / "sharp"):
+        before = jobs.plan(collect([folder]), out=out, into=True)
+        for job in before:
+            job.target.parent.mkdir(parents=True, exist_ok=True)
+            job.target.touch()
+        cv2.imwrite(str(folder / "new.png"), np.zeros((9, 9, 3), np.uint8))
+        again = jobs.plan(collect([folder]), out=out, into=True, skip_existing=True)
+        names = [Path(job.name).name for job in again]
+        assert names == ["a.png", "b.jpg", "new.png"]
+        assert [(job.exists, job.wrong) for job in again] == [(True, ""), (True, ""), (False, "")]
+        assert [job.target for job in jobs.plan(collect([folder]), out=out, into=True, overwrite=True)] == [
+            job.target for job in again
+        ]
+        for path in [folder / "new.png", *(job.target for job in before)]:
+            path.unlink()
+
+
+def test_names_at_the_limit(folder, tmp_path, run):
+    """250 bytes are a name, and more are one failure among the others."""
+    name = "\u5199" * 82 + ".png"
+    (folder / "a.png").rename(folder / name)
+    assert [o.status for o in run(jobs.plan(collect([folder]), out=tmp_path / "out"))] == ["restored", "restored"]
+    outcomes = run(jobs.plan(collect([folder]), out=None))
+    assert sorted(o.status for o in outcomes) == ["failed", "restored"]
+    (failed,) = (o for o in outcomes if o.status == "failed")
+    assert failed.message.endswith("-sharp.png: cannot be written: File name too long")
+
+
+def test_what_is_replaced_keeps_its_mode_and_a_link_its_place(folder, tmp_path, run):
+    private, link = tmp_path / "private.png", tmp_path / "link.png"
+    private.write_bytes(b"old")
+    private.chmod(0o600)
+    link.symlink_to(private)
+    (outcome,) = run(jobs.plan(collect([folder / "a.png"]), out=link, overwrite=True))
+    assert outcome.status == "restored"
+    assert link.is_symlink()
+    assert private.stat().st_mode & 0o777 == 0o600
+    assert cv2.imread(str(private)).shape == (40, 50, 3)
+
+
 @pytest.fixture
 def run(nano):
     restorer = Restorer(weights.load(nano(scale=0.3)), devices=jax.devices()[:1])

@@ -171,11 +171,21 @@ def test_a_file_as_the_source(nano, tmp_path, monkeypatch, capsys):
         (["in.mp4", "--budget", "0"], "--budget must be"),
         (["in.mp4", "--record", "out.mkv"], "exists already"),
         (["in.mp4", "--hook", "json"], "MODULE:FUNCTION"),
+        (["in.mp4", "--record", "in.mp4", "--overwrite"], "in.mp4: is the source"),
+        (["in.mp4", "--record", "none/out.mkv", "--model", str(model)], "none/out.mkv: cannot be written"),
+        (["in.mp4", "--seconds", "0"], "--seconds must be above 0"),
     ]:
         assert main(["live", *arguments]) == 2
         assert message in capsys.readouterr().err
     (tmp_path / "bad.mp4").write_text("no clip")
-    assert main(["live", "bad.mp4", "--model", str(model), "--no-page"]) == 2
+    kept = (tmp_path / "out.mkv").read_bytes()
+    record = ["--record", "out.mkv", "--overwrite"]
+    assert main(["live", "bad.mp4", "--model", str(model), "--no-page", *record]) == 2
     assert "no frame came" in capsys.readouterr().err
+    assert (tmp_path / "out.mkv").read_bytes() == kept
+    assert main(["live", "97", "--model", str(model), "--no-page", "--seconds", "0.5"]) == 2  # there is no such camera
+    said = capsys.readouterr().err
+    assert said.count("97: gives nothing; waiting for it\n") == 1
+    assert "97: no frame came" in said
     with pytest.raises(UserError, match="no such file"):
         open_source("nowhere")

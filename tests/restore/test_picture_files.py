@@ -16,7 +16,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from deblur_jax.errors import UserError
-from deblur_jax.restore import pictures
+from deblur_jax.restore import pictures, png
 from deblur_jax.restore.pictures import Picture, encode, probe, read
 
 DTYPES = (np.uint8, np.uint16, np.float32)
@@ -397,6 +397,87 @@ def test_metadata_can_be_stripped_but_for_the_colours(target):
     assert not {"xmp", "comment"} & theirs.info.keys()
     assert theirs.info.get("icc_profile") == (None if target == "bmp" else icc)
     assert b"Photoshop" not in out
+
+
+def test_what_a_png_says_of_its_colours_is_not_stripped():
+    gamma = png.chunk(b"gAMA", struct.pack(">I", 100000))
+    plain = encode(picture(), "png")
+    text = png.chunk(b"tEXt", b"Comment\0secret")
+    data = encode(read(plain[:33] + gamma + text + plain[33:], "x"), "png", strip_metadata=True)
+    assert gamma in data
+    assert b"secret" not in data
+
+
+def raw_profile(kind, content):
+    lines = "\n".join(content.hex()[i : i + 72] for i in range(0, 2 * len(content), 72))
+    text = f"\n{kind}\n{len(content):8}\n{lines}\n".encode()
+    return png.chunk(b"zTXt", f"Raw profile type {kind}".encode() + b"\0\0" + zlib.compress(text))
+
+
+@pytest.mark.parametrize("way", ["late", "raw"])
+def test_exif_and_xmp_of_a_png_wherever_they_stand(way):
+    """Behind the pixels, as PNG allows, or in hexadecimal, as older programs write them."""
+    bare = encode(Picture(random((11, 7, 3))), "png")
+    exif, xmp = exif_block(6), b"<?xpacket begin='' ?><x:xmpmeta>tiff:Orientation='6'</x:xmpmeta>"
+    if way == "late":
+        packed = png.chunk(b"iTXt", b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(xmp))
+        data = bare[:-12] + png.chunk(b"eXIf", exif) + packed + bare[-12:]
+    else:
+        chunks = raw_profile("exif", b"Exif\0\0" + exif) + raw_profile("xmp", xmp)
+        data = bare[:33] + chunks + bare[33:]
+    found = read(data, "x")
+    assert found.pixels.shape == (7, 11, 3)
+    assert found.xmp == xmp.replace(b"'6'", b"'1'")
+    assert tags_of(encode(found, "png"))["make"] == "Maker"
+    damaged = bare[:33] + png.chunk(b"zTXt", b"Raw profile type exif\0\0nothing packed") + bare[33:]
+    assert read(damaged, "x").exif == b""
+
+
+@pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff", "avif"])
+@pytest.mark.parametrize("source", ["jpeg", "tiff"])
+def test_words_beyond_ascii_stay_as_they_are(source, target):
+    words = "\u00a9 2024 Jos\u00e9"
+    if source == "tiff":
+        out = io.BytesIO()
+        tags = [(33432, "s", 0, words.encode(), True), (18246, "H", 1, 4, True)]
+        tifffile.imwrite(out, smooth(9, 8), photometric="rgb", metadata=None, extratags=tags)
+        data = out.getvalue()
+    else:
+        exif = Image.Exif()
+        exif[33432], exif[18246], exif[ORIENTATION] = words.encode(), 4, 1
+        exif.get_ifd(EXIF_IFD)[0xA433] = words.encode().decode("latin-1").replace("\u00a9", "")[:6]
+        data = saved(Image.fromarray(smooth(9, 8)), "jpeg", exif=exif)
+    found = read(data, "x")
+    written = encode(found, target)
+    assert words.encode() in written
+    again = Image.Exif()
+    again.load(b"Exif\0\0" + read(written, "x").exif)
+    assert again[18246] == 4
+    assert found.notes == []
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_exif_never_costs_the_picture(seed):
+    generator = np.random.default_rng(seed)
+    block = bytearray(exif_block(6))
+    for _ in range(3):
+        block[generator.integers(8, 250)] = generator.choice([0, 1, 2, 3, 4, 5, 7, 9, 10, 12, 16, 255])
+    data = saved(Image.fromarray(smooth(9, 8)), "jpeg", exif=b"Exif\0\0" + bytes(block))
+    found = read(data, "x")
+    for format in ("tiff", "png", "jpeg", "webp", "avif"):
+        assert read(encode(found, format), "x").pixels.shape == found.pixels.shape
+
+
+def test_a_thumbnail_that_leads_nowhere_costs_nothing_else():
+    block = bytearray(exif_block(6))
+    order = "<" if block[:2] == b"II" else ">"
+    first = struct.unpack_from(order + "I", block, 4)[0]
+    count = struct.unpack_from(order + "H", block, first)[0]
+    struct.pack_into(order + "I", block, first + 2 + 12 * count, 60_000)
+    found = read(saved(Image.fromarray(smooth(9, 8)), "jpeg", exif=b"Exif\0\0" + bytes(block)), "x")
+    assert found.pixels.shape == (8, 9, 3)
+    assert (found.notes, tags_of(encode(found, "jpeg"))["make"]) == ([], "Maker")
 
 
 def test_the_maker_note_stays_where_it_was():

@@ -335,6 +335,45 @@ def test_another_job_starts_anew(restorer, tmp_path, monkeypatch):
     assert video.restore(source, target, lambda: restorer, Options()).resumed in (5, 10)
 
 
+def test_deep_and_clear_pictures(restorer, tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (10, 12, 3), np.uint16)
+    cv2.imwrite(str(tmp_path / "1.png"), deep)
+    options = Options(strength=0.0, clip=ClipOptions(fps=1.0))
+    video.restore(tmp_path / "%d.png", tmp_path / "deep-%d.png", lambda: restorer, options)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "deep-1.png"), cv2.IMREAD_UNCHANGED), deep)
+    cv2.imwrite(str(tmp_path / "1.png"), np.zeros((10, 12, 4), np.uint8))
+    said = video.restore(tmp_path / "%d.png", tmp_path / "clear-%d.png", lambda: restorer, options)
+    assert said.notes == ["transparency is left out"]
+
+
+def test_a_timecode_stays(restorer, tmp_path):
+    """A track that the .mov is given beside the picture's own word for it."""
+    source = clips.make(tmp_path / "in.mov", timecode="01:00:00:00")
+    for name in ("out.mov", "out.mp4", "out.mkv"):
+        assert video.restore(source, tmp_path / name, lambda: restorer, Options()).notes == []
+        with av.open(str(tmp_path / name)) as clip:
+            said = clip.metadata | clip.streams.video[0].metadata
+            assert {k.lower(): v for k, v in said.items()}["timecode"] == "01:00:00:00"
+
+
+def test_a_palette_keeps_its_colours(restorer, tmp_path):
+    with av.open(str(tmp_path / "in.avi"), "w") as out:
+        stream = out.add_stream("zmbv", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "pal8"
+        frame = av.VideoFrame(64, 48, "pal8")
+        rows = np.zeros((48, frame.planes[0].line_size), np.uint8)
+        rows[:, 32:64] = 1
+        frame.planes[0].update(rows.tobytes())
+        palette = np.zeros((256, 4), np.uint8)
+        palette[:2] = (0, 0, 255, 255), (0, 255, 0, 255)  # blue, green, red, alpha
+        frame.planes[1].update(palette.tobytes())
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    video.restore(tmp_path / "in.avi", tmp_path / "out.mkv", lambda: restorer, Options(strength=0.0))
+    found = clips.pixels(tmp_path / "out.mkv")[0].astype(int)
+    np.testing.assert_allclose(found[24, [8, 56]], [(255, 0, 0), (0, 255, 0)], atol=6)
+
+
 def test_numbered_pictures(restorer, tmp_path):
     """Out of a clip and into one again."""
     source = clips.make(tmp_path / "in.mp4", frames=4, matrix=_QUARTER)
@@ -358,6 +397,10 @@ def test_numbered_pictures(restorer, tmp_path):
     assert (after["codec"], after["format"], after["size"]) == ("h264", "yuv420p", (48, 64))
     assert after["times"] == [Fraction(2 * n, 25) for n in range(4)]
     assert np.abs(clips.pixels(back)[0] - 255 * first).mean() < 5
+    untouched = tmp_path / "again/%03d.png"
+    said = video.restore(pattern, untouched, lambda: restorer, Options(strength=0.0, clip=ClipOptions(fps=12.5)))
+    assert said.notes == []
+    assert np.array_equal(read_image(tmp_path / "again/001.png"), first)  # no colour at half size in between
     (tmp_path / "out/002.png").unlink()
     for fps, message in ((None, "--fps says"), (25.0, "1 numbers are missing")):
         with pytest.raises(UserError, match=message):
