@@ -54,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.evaluate.baselines import baselines
     from deblur_jax.evaluate.run import choose, decoded, evaluate, open_pairs
 
+    entries: list[Any] = []
     if found_clips := clips.pairs(options.data):
         _check_clips(options.data, found_clips[0].blurred, options.split)
         split, there, what = "clips", clips.frames_in(found_clips), "frames"
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         some = choose(entries, options.limit)
         there, what, chosen, pairs = len(entries), "pairs", len(some), decoded(some)
     several = grid.read(options.data)
-    if several and not found_clips:
+    if several and entries:
         _check_grid(options.data, [entry.name for entry in entries], several.pairs)
     besides = baselines(several) if options.baselines else {}
     labels = labels_of(options.models, taken=besides)

@@ -89,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
     suffix = f".{options.format.removeprefix('.')}" if options.format else None
     if suffix and suffix.lower() not in WRITABLE_CLIPS:
         pictures.format_of(suffix)
+    unread: list[str] = []
     if piped:
         planned, passed_over = [_piped(options, suffix)], 0
         _check_format(options, suffix, Path(options.out))
@@ -121,12 +122,11 @@ def run(options: argparse.Namespace) -> int:
                 raise UserError(f"--name is for files in a folder, and -o {out} is a file")
         if suffix and not any(job.clip == (suffix.lower() in WRITABLE_CLIPS) for job in planned):
             raise UserError(f"--format {options.format}: none of these is a {'picture' if planned[0].clip else 'clip'}")
-        passed_over = found.skipped
+        passed_over, unread = found.skipped, found.unread
     clips = sum(job.clip for job in planned)
     restore_clips.check(options, clips, len(planned) - clips)
     planned = [_probed(job, options) for job in planned]
-    if not piped:
-        planned += [jobs.Job(line.partition(": ")[0], None, "", wrong=line) for line in found.unread]
+    planned += [jobs.Job(line.partition(": ")[0], None, "", wrong=line) for line in unread]
     if options.dry_run:
         return _dry_run(planned, passed_over, _Events(options.json))
     return _run(options, planned, passed_over, memory)
