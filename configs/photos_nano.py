@@ -85,10 +85,10 @@ What was seen.
   back, by somebody who knows which they are, those of the set gain 0.44 dB instead of 0.29 (under shakes of 9 to 21
   pixels 0.54 instead of 0.35); the others lose half of their gain so. Brightness does not tell them for sure: a
   quarter of the linear ones has a mean above 0.33, a quarter of the others one below 0.37.
-- The mean over the eight flips and turns (`--tta`) gains 0.97 dB on shakes of 9 to 21 pixels, 0.69 over all, and 10 lose;
-  of the run of 22 000 steps 1.04, 0.75 and 15. With the change made smaller where the eight differ (by their variance
-  around a pixel, over the mean square) 8 lose, the worst 2.9 dB, shakes 0.90; by thrice of it 6, 1.3 and 0.77 dB. So
-  what is lost is partly known to the network, but not for nothing.
+- The mean over the eight flips and turns (`--tta`) gains 0.97 dB on shakes of 9 to 21 pixels, 0.69 over all, and 10
+  lose; of the run of 22 000 steps 1.04, 0.75 and 15. With the change made smaller where the eight differ (by their
+  variance around a pixel, over the mean square) 8 lose, the worst 2.9 dB, shakes 0.91; by thrice of it 6, 1.3 and
+  0.77 dB. So what is lost is partly known to the network, but not for nothing.
 To try next: pictures of one median brightness, by an exponent for each, in training and before the network; decay and
 `lined` apart. For a decibel on shakes it seems to take a larger network.
 """
