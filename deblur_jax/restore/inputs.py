@@ -107,7 +107,10 @@ def _why_not(text: str) -> str:
 def _below(folder: Path, unread: list[str]) -> list[Path]:
     files = []
     visited = set()
-    complain = lambda error: unread.append(f"{error.filename}: {error.strerror}")  # noqa: E731
+
+    def complain(error: OSError) -> None:
+        unread.append(f"{error.filename}: {error.strerror}")
+
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=complain):
         # A link to a folder above would be followed for ever.
         real = os.path.realpath(parent)

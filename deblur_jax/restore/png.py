@@ -82,8 +82,9 @@ def described(data: bytes) -> tuple[bytes, bytes]:
         if kind == b"eXIf":
             exif = body
         elif kind == b"iTXt" and body.startswith(_XMP):
-            packed, text = body[len(_XMP)], body[len(_XMP) + 2 :].split(b"\0", 2)[-1]
-            xmp = _unpacked(text) if packed else text
+            rest = body.removeprefix(_XMP)  # whether it is packed, and how; a language, its translation, the text
+            text = rest[2:].split(b"\0", 2)[-1]
+            xmp = _unpacked(text) if rest[:1] == b"\1" else text
         elif kind in (b"tEXt", b"zTXt") and body.startswith(b"Raw profile type "):
             text = body.partition(b"\0")[2]
             found = _profile(_unpacked(text[1:]) if kind == b"zTXt" else text)

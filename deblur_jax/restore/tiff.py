@@ -202,7 +202,7 @@ def _described(exif: bytes) -> tuple[list[tuple], dict[int, dict]]:
     block = Image.Exif()
     block.load(b"Exif\0\0" + exif)
     tags = [(tag, "s", 0, _text(value), True) for tag in _DESCRIBING if isinstance(value := block.get(tag), str)]
-    if isinstance(rating := block.get(_RATING), int):
+    if isinstance(rating := block.get(_RATING), int) and 0 <= rating < 1 << 16:
         tags.append((_RATING, "H", 1, rating, True))
     directories = {tag: inner for tag in (_EXIF_IFD, _GPS_IFD) if (inner := dict(block.get_ifd(tag)))}
     for tag, inner in directories.items():

@@ -431,6 +431,15 @@ def test_exif_and_xmp_of_a_png_wherever_they_stand(way):
     assert tags_of(encode(found, "png"))["make"] == "Maker"
     damaged = bare[:33] + png.chunk(b"zTXt", b"Raw profile type exif\0\0nothing packed") + bare[33:]
     assert read(damaged, "x").exif == b""
+    cut = bare[:33] + png.chunk(b"iTXt", b"XML:com.adobe.xmp\0") + bare[33:]
+    assert read(cut, "x").xmp == b""
+
+
+def test_a_rating_that_is_none_does_not_cost_the_picture():
+    exif = Image.Exif()
+    exif[18246], exif[0x010F] = 70_000, "Maker"
+    found = read(saved(Image.fromarray(smooth(9, 8)), "jpeg", exif=exif), "x")
+    assert tags_of(encode(found, "tiff"))["make"] == "Maker"
 
 
 @pytest.mark.parametrize("target", ["png", "jpeg", "webp", "tiff", "avif"])
