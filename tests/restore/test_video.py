@@ -134,7 +134,8 @@ def test_a_turned_clip(restorer, tmp_path, matrix):
 
 _HDR10 = {
     "libx265": {
-        "x265-params": "log-level=none:max-cll=1000,400:"
+        # Of two frames with B-frames x265 now and then gives times that cannot be written.
+        "x265-params": "log-level=none:bframes=0:max-cll=1000,400:"
         "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
     },
     "libsvtav1": {
