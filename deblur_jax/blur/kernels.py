@@ -70,7 +70,8 @@ def gaussian_kernel(sigma: Scalar, sigma_across: Scalar | None = None, angle: Sc
     x, y = _fine_grid(size)
     along, across = x * jnp.cos(angle) - y * jnp.sin(angle), x * jnp.sin(angle) + y * jnp.cos(angle)
     other = sigma if sigma_across is None else sigma_across
-    return _pixels(jnp.exp(-0.5 * ((along / sigma) ** 2 + (across / other) ** 2)), size)
+    exponent = (along / sigma) ** 2 + (across / other) ** 2
+    return _pixels(jnp.exp(-0.5 * (exponent - exponent.min())), size)  # or a narrow one would be 0 everywhere
 
 
 def _fine_grid(size: int) -> tuple[np.ndarray, np.ndarray]:

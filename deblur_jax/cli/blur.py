@@ -104,8 +104,8 @@ def check(options: argparse.Namespace) -> None:
     from deblur_jax.errors import UserError
 
     # Beyond this a kernel is larger than any blur that can be told from a flat picture.
-    if not 0 < options.extent <= 300:
-        raise UserError(f"--extent must be above 0 and at most 300 pixels, not {options.extent:g}")
+    if not 0.01 <= options.extent <= 300:
+        raise UserError(f"--extent must be from 0.01 to 300 pixels, not {options.extent:g}")
     if not math.isfinite(options.angle):
         raise UserError(f"--angle must be a number of degrees, not {options.angle}")
     if options.saturate is not None and not 1 <= options.saturate <= 1000:

@@ -27,10 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
-    if options.budget <= 0:
+    if not options.budget > 0:
         raise UserError(f"--budget must be above 0 milliseconds, not {options.budget:g}")
     if not 0 <= options.strength <= 1:
         raise UserError(f"--strength must be from 0 to 1, not {options.strength:g}")
+    if not 0 <= options.port <= 65535:
+        raise UserError(f"--port must be from 0 to 65535, not {options.port}")
     if options.seconds is not None and not options.seconds > 0:
         raise UserError(f"--seconds must be above 0, not {options.seconds:g}")
     if options.record and options.record.exists():
@@ -75,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         def show(before, after, at: float) -> None:
             nonlocal said
             if called:
-                called(after, at - started)
+                called(after.copy(), at - started)
             if recording:
                 recording.add(after, at)
             if preview:
@@ -87,8 +89,10 @@ def run(options: argparse.Namespace) -> int:
 
         live.run(show)
     _say(live, options.json, last=True)
-    if not live.achieved.shown:
+    if not live.achieved.arrived:
         raise UserError(f"{options.source}: no frame came")
+    if not live.achieved.shown:
+        raise UserError(f"{options.source}: nothing was shown: all frames that came were late; see --budget")
     return 0
 
 

@@ -8,6 +8,7 @@ NAME-sharp.SUFFIX.
 
 import argparse
 import json
+import math
 import os
 import re
 import sys
@@ -125,6 +126,8 @@ def run(options: argparse.Namespace) -> int:
         passed_over, unread = found.skipped, found.unread
     clips = sum(job.clip for job in planned)
     restore_clips.check(options, clips, len(planned) - clips)
+    if options.compare:
+        _check_compared(options.compare, planned)
     planned = [_probed(job, options) for job in planned]
     planned += [jobs.Job(line.partition(": ")[0], None, "", wrong=line) for line in unread]
     if options.dry_run:
@@ -139,8 +142,8 @@ def _check(options: argparse.Namespace) -> None:
         raise UserError(f"--strength must be from 0 to 1, not {options.strength:g}")
     if options.quality is not None and not 1 <= options.quality <= 100:
         raise UserError(f"--quality must be from 1 to 100, not {options.quality}")
-    if options.max_pixels is not None and options.max_pixels < 0:
-        raise UserError(f"--max-pixels must be from 0 (no limit), not {options.max_pixels:g}")
+    if options.max_pixels is not None and not 0 <= options.max_pixels < 1e9:
+        raise UserError(f"--max-pixels must be millions from 0 (no limit), not {options.max_pixels:g}")
     if options.mask and options.region:
         raise UserError("--mask and --region exclude each other")
     if options.overwrite and options.skip_existing:
@@ -153,7 +156,9 @@ def _check(options: argparse.Namespace) -> None:
 
 def _threshold(text: str) -> str | float:
     try:
-        return text if text == "auto" else float(text)
+        if text == "auto" or not math.isnan(float(text)):
+            return text if text == "auto" else float(text)
+        raise ValueError
     except ValueError:
         # Here, or all that is said would be that no IN is left, for this word was taken.
         raise argparse.ArgumentTypeError(f"a number or auto, not {text!r}; files go before it") from None
@@ -198,6 +203,15 @@ def _piped(options: argparse.Namespace, suffix: str | None) -> Any:
     if sys.stdin is None:
         raise UserError("standard input is closed")
     return jobs.Job("standard input", target, format, data=sys.stdin.buffer.read(), exists=exists)
+
+
+def _check_compared(folder: Path, planned: list[Any]) -> None:
+    """Comparisons have names like those of their pictures."""
+    from deblur_jax.errors import UserError
+
+    for path in [path for job in planned for path in (job.path, job.target) if path]:
+        if os.path.realpath(path.parent) == os.path.realpath(folder):
+            raise UserError(f"--compare {folder}: needs a folder of its own, and {path} is in this one")
 
 
 def _check_format(options: argparse.Namespace, suffix: str | None, out: Path) -> None:

@@ -32,7 +32,7 @@ def check(options: argparse.Namespace, clips: int, pictures: int) -> None:
     """Options for one kind where there are only files of the other are mistakes."""
     if not clips:
         for name in _OWN:
-            if getattr(options, name) not in (None, 1):
+            if getattr(options, name) != (1 if name == "every" else None):
                 raise UserError(f"--{name.replace('_', '-')} is for clips, and there are none")
     if clips and not pictures and options.quality is not None and not _to_pictures(options):
         raise UserError("--quality is for pictures; of clips it is --crf, 0 the best")
@@ -50,8 +50,8 @@ def chosen(options: argparse.Namespace) -> Any:
     start, end = _seconds("--start", options.start), _seconds("--end", options.end)
     if start is not None and end is not None and start >= end:
         raise UserError(f"--end {options.end} must be later than --start {options.start}")
-    if options.every < 1:
-        raise UserError(f"--every must be at least 1, not {options.every}")
+    if not 1 <= options.every <= 1_000_000:
+        raise UserError(f"--every must be from 1 to a million, not {options.every}")
     if options.fps is not None and not 0.01 <= options.fps <= 1000:
         raise UserError(f"--fps must be from 0.01 to 1000, not {options.fps:g}")
     if options.crf is not None and options.crf < 0:
@@ -68,7 +68,6 @@ def chosen(options: argparse.Namespace) -> Any:
         overwrite=options.overwrite,
         skip_existing=options.skip_existing,
         hook=hook(options.hook),
-        hook_name=options.hook or "",
     )
 
 
@@ -98,7 +97,17 @@ def hook(name: str | None) -> Callable[[Any, float], object] | None:
         raise UserError(f"--hook {name}: {type(error).__name__}: {said}") from None
     if not callable(found):
         raise UserError(f"--hook {name}: is no function")
-    return found
+
+    def called(picture: Any, seconds: float) -> None:
+        try:
+            found(picture, seconds)
+        except UserError:
+            raise
+        except Exception as error:
+            said = (str(error).splitlines() or [""])[0]
+            raise UserError(f"--hook {name} failed at {seconds:.3f} s: {type(error).__name__}: {said}") from error
+
+    return called
 
 
 def row(report: Any) -> str:

@@ -120,7 +120,9 @@ def choose(
         options = tuple((given | {k: ":".join(filter(None, (given.get(k), v))) for k, v in told.items()}).items())
     if clip.interlaced and name == "h264":
         options = (*options, ("x264-params", f"{clip.interlaced}=1"))
-    quantiser = kind.quantiser if crf is None or kind.quantiser is None else min(31, max(1, crf))
+    if kind.quantiser is not None and crf is not None and crf > 31:
+        raise UserError(f"--crf of {name} is from 0 to 31, not {crf}")
+    quantiser = kind.quantiser if crf is None or kind.quantiser is None else max(1, crf)
     written = pixel_format or _pixel_format(kind.encoder, clip.pixel_format)
     if pixel_format and pixel_format not in _formats(kind.encoder):
         raise UserError(f"{name} cannot be written as {pixel_format!r}; {' '.join(_formats(kind.encoder))} can")

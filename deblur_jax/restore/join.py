@@ -106,12 +106,12 @@ def _write(
         others = _others(source, copied, cut)
         other = next(others, None)
         for packet, time in _video(segments, stream, clip, cut, last_duration):
-            while other is not None and other[1] <= time:
-                _mux(out, other[0], copied)
+            while other is not None and other[-1] <= time:
+                _mux(out, *other[:2], copied)
                 other = next(others, None)
             out.mux_one(packet)
         while other is not None:
-            _mux(out, other[0], copied)
+            _mux(out, *other[:2], copied)
             other = next(others, None)
     notes = copied.notes
     for index, count in copied.refused.items():
@@ -220,8 +220,8 @@ def _video(
         yield packet, packet.dts * base
 
 
-def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, Fraction]]:
-    """Packets as they are, with their times."""
+def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, int, Fraction]]:
+    """Packets as they are, with the numbers of their streams in the input, and their times."""
     if not copied.streams:
         return
     wanted = [source.streams[index] for index in copied.streams]
@@ -250,13 +250,12 @@ def _others(source: Any, copied: _Copied, cut: Cut) -> Iterator[tuple[Any, Fract
         packet.pts = None if packet.pts is None else packet.pts - (0 if cover else shift)
         packet.dts = None if packet.dts is None else packet.dts - (0 if cover else shift)
         decoded = (packet.dts if packet.dts is not None else packet.pts) * base
-        packet.opaque = index
         packet.stream = copied.streams[index]
-        yield packet, decoded
+        yield packet, index, decoded
 
 
-def _mux(out: Any, packet: Any, copied: _Copied) -> None:
+def _mux(out: Any, packet: Any, index: int, copied: _Copied) -> None:
     try:
         out.mux_one(packet)
     except ArgumentError:  # times that run backwards: this packet alone is lost
-        copied.refused[packet.opaque] = copied.refused.get(packet.opaque, 0) + 1
+        copied.refused[index] = copied.refused.get(index, 0) + 1

@@ -1,5 +1,6 @@
 """Clips as numbered pictures: `out/%05d.png`."""
 
+import os
 import re
 from collections.abc import Iterator
 from fractions import Fraction
@@ -12,7 +13,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
 from deblur_jax.restore import pictures, video_io
 from deblur_jax.restore.images import read_bytes
-from deblur_jax.restore.inputs import NUMBER
+from deblur_jax.restore.inputs import NUMBER, is_pattern
 from deblur_jax.restore.pictures import Picture
 from deblur_jax.restore.video_io import Clip, Colours, Decoded
 
@@ -23,11 +24,15 @@ def _name(pattern: Path, number: int) -> Path:
     return pattern.with_name(NUMBER.sub(lambda m: f"{number:0{m[1] or 1}}", pattern.name, count=1))
 
 
-def _numbers(pattern: Path) -> list[int]:
-    """Those that there are, in a row from the first one on."""
+def _there(pattern: Path) -> list[int]:
     head, tail = (re.escape(part) for part in (NUMBER.split(pattern.name)[0], NUMBER.split(pattern.name)[-1]))
     matches = (re.fullmatch(f"{head}(\\d+){tail}", path.name) for path in pattern.parent.glob("*"))
-    there = sorted({int(m[1]) for m in matches if m and _name(pattern, int(m[1])).name == m[0]})
+    return sorted({int(m[1]) for m in matches if m and _name(pattern, int(m[1])).name == m[0]})
+
+
+def _numbers(pattern: Path) -> list[int]:
+    """Those that there are, in a row from the first one on."""
+    there = _there(pattern)
     if not there:
         raise UserError(f"{pattern}: no such pictures")
     if (gap := there[-1] - there[0] + 1 - len(there)) > 0:
@@ -90,13 +95,20 @@ def frames(
 class Numbered:
     """Pictures numbered from 1, each written whole."""
 
-    def __init__(self, pattern: Path, *, quality: int | None, overwrite: bool, skip_existing: bool) -> None:
+    def __init__(
+        self, pattern: Path, source: Path, *, quality: int | None, overwrite: bool, skip_existing: bool
+    ) -> None:
         self._pattern, self._quality, self._skip = pattern, quality, skip_existing
         self._format = pictures.format_of(pattern.suffix)
-        if not (overwrite or skip_existing) and _name(pattern, 1).exists():
+        there = [number for number in _there(pattern) if number > 0]
+        if there and not (overwrite or skip_existing):
             raise UserError(
-                f"{_name(pattern, 1)}: exists already; --overwrite replaces it, --skip-existing goes on behind those"
+                f"{_name(pattern, there[0])}: exists already; --overwrite replaces it, --skip-existing passes over it"
             )
+        if there and is_pattern(source) and _numbers(source)[0] == 0:
+            read = {os.path.realpath(_name(source, number)) for number in _numbers(source)}
+            if both := [path for n in there if os.path.realpath(path := _name(pattern, n)) in read]:
+                raise UserError(f"{both[0]}: would be replaced before it is read; number the inputs from 1")
 
     def has(self, number: int) -> bool:
         return self._skip and _name(self._pattern, number).exists()

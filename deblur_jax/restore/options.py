@@ -31,7 +31,6 @@ class ClipOptions:
     overwrite: bool = False
     skip_existing: bool = False
     hook: Callable[[np.ndarray, float], object] | None = None  # gets each restored frame as it is seen, and its time
-    hook_name: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,13 +111,16 @@ def probe(source: bytes | str | Path, name: str | Path | None = None) -> Header:
         raise UserError(f"{name}: {error.strerror or error}") from None
 
 
+def check_size(name: str | Path, width: int, height: int, max_pixels: int) -> None:
+    if width * height > max_pixels:
+        raise UserError(f"{name}: {width}x{height} pixels are more than the limit of {max_pixels / 1e6:g} million")
+
+
 def read(data: bytes, name: str | Path, *, max_pixels: int | None = MAX_PIXELS) -> Picture:
     """The picture in the bytes of a file; `name` is for the complaints. None lifts the limit of `max_pixels`."""
     header = _probe(io.BytesIO(data), name)
-    if max_pixels is not None and header.width * header.height > max_pixels:
-        raise UserError(
-            f"{name}: {header.width}x{header.height} pixels are more than the limit of {max_pixels / 1e6:g} million"
-        )
+    if max_pixels is not None:
+        check_size(name, header.width, header.height, max_pixels)
     with _complaints(name):
         if header.format == "tiff":
             from deblur_jax.restore import tiff

@@ -1,7 +1,7 @@
 """A page on this machine that shows live pictures: MJPEG, which every browser plays without a script."""
 
-import contextlib
 import json
+import sys
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +24,14 @@ said.textContent = `${s.frames_per_second} frames a second, ${Math.round(1000 * 
   `${s.dropped} of ${s.arrived} dropped` }, 1000)</script>"""
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), OSError):  # a browser that went away is none of ours
+            super().handle_error(request, client_address)
+
+
 class Preview:
     """Serves the newest pair; nobody who watches slows down what is shown."""
 
@@ -39,8 +47,7 @@ class Preview:
                 elif self.path == "/achieved":
                     self._send("application/json", json.dumps(achieved()).encode())
                 elif self.path == "/stream":
-                    with contextlib.suppress(OSError):
-                        preview.stream(self)
+                    preview.stream(self)
                 else:
                     self.send_error(404)
 
@@ -55,10 +62,9 @@ class Preview:
                 pass
 
         try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+            self._server = _Server(("127.0.0.1", port), Handler)
         except OSError as error:
             raise UserError(f"--port {port}: cannot be opened: {error.strerror}") from None
-        self._server.daemon_threads = True
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
         self._thread.start()

@@ -4,22 +4,30 @@ Every segment is made by an encoder of its own from a fixed number of frames, an
 that was interrupted and taken up gives its encoder what one that was not would have given it.
 """
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from deblur_jax.errors import UserError
-from deblur_jax.files import write_whole
+from deblur_jax.files import make_folder, write_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two commands apart there
+    fcntl = None
 
 __all__ = ["Segments", "Stored", "decode_times"]
 
 LENGTH = 120  # frames
+_LOCK = "lock"
 
 
 class Stored(NamedTuple):
@@ -30,27 +38,27 @@ class Stored(NamedTuple):
 
 @dataclass
 class Segments:
-    """`job` says all on which the frames depend; segments of another job are thrown away."""
+    """`job` says all on which the frames depend; segments of another job are thrown away. As long as they are open no
+    other process can open those of the same target."""
 
     folder: Path
     job: dict[str, Any]
     states: list[dict[str, Any]] = field(default_factory=list)  # what each one ends with
+    lock: IO[bytes] | None = None
 
     @classmethod
     def open(cls, target: Path, job: dict[str, Any]) -> "Segments":
         found = cls(target.parent / f".{target.name}.deblur", json.loads(json.dumps(job)))
+        found.lock = _locked(found.folder, target)
         said = found.folder / "job.json"
         try:
             same = json.loads(said.read_text()) == found.job
         except (OSError, ValueError):
             same = False
-        try:
-            if not same:
-                shutil.rmtree(found.folder, ignore_errors=True)
-                found.folder.mkdir(parents=True)
-        except OSError as error:
-            raise UserError(f"{found.folder}: cannot be made: {error.strerror}") from None
         if not same:
+            for old in found.folder.iterdir():
+                if old.name != _LOCK:
+                    old.unlink()
             write_whole(said, json.dumps(found.job).encode())
         while (path := found._path(len(found.states))).exists():
             found.states.append(_header(path)["state"])
@@ -85,6 +93,35 @@ class Segments:
 
     def remove(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        if self.lock is not None:
+            self.lock.close()
+
+
+def _locked(folder: Path, target: Path) -> IO[bytes]:
+    """The folder, made if need be, for this process alone until the file is closed."""
+    while True:
+        make_folder(folder)
+        try:
+            file = (folder / _LOCK).open("wb")
+        except FileNotFoundError:
+            continue  # another process has just finished and removed it
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written: {error.strerror}") from None
+        if fcntl is None:
+            return file
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise UserError(f"{target}: another command is writing it") from None
+        except OSError:
+            return file  # a file system without locks
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), (folder / _LOCK).stat()):
+                return file
+        file.close()
 
 
 def _header(path: Path) -> dict[str, Any]:

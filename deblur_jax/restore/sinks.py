@@ -1,5 +1,6 @@
 """Where restored frames go: encoded into a clip, or numbered pictures."""
 
+import contextlib
 import dataclasses
 import hashlib
 from pathlib import Path
@@ -70,7 +71,12 @@ class ClipSink:
         for _, path in self._outputs:
             make_folder(path.parent)
         identity = _identity(clip, encoding, restorer, options)
-        self._encoders = [_Encoder(e, Segments.open(path, identity)) for e, path in self._outputs]
+        with contextlib.ExitStack() as opened:
+            self._encoders = []
+            for each, path in self._outputs:
+                self._encoders.append(_Encoder(each, Segments.open(path, identity)))
+                opened.callback(self._encoders[-1].segments.close)
+            opened.pop_all()
         done = min(len(e.segments.states) for e in self._encoders)
         for encoder in self._encoders:
             encoder.segments.keep(done)
@@ -119,6 +125,7 @@ class ClipSink:
         for encoder in self._encoders:
             if not encoder.segments.states:
                 encoder.segments.remove()
+            encoder.segments.close()
 
 
 class PictureSink:
@@ -130,6 +137,7 @@ class PictureSink:
             raise UserError(f"{pattern}: --compare, --codec, --crf and --pixel-format are for clips, not for pictures")
         self._sink = numbered.Numbered(
             pattern,
+            clip.path,
             quality=options.quality,
             overwrite=settings.overwrite,
             skip_existing=settings.skip_existing,

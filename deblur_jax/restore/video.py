@@ -6,14 +6,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.restore import encoders, numbered, video_io
+from deblur_jax.restore import encoders, numbered, pictures, video_io
 from deblur_jax.restore.inputs import is_pattern
 from deblur_jax.restore.options import Options, Report, mask_of
 from deblur_jax.restore.restorer import Restorer, ahead
@@ -57,6 +56,8 @@ def restore(
     clip = numbered.probe(path, settings.fps) if is_pattern(path) else video_io.probe(path)
     if settings.fps and not is_pattern(path):
         raise UserError(f"{path}: --fps is for numbered pictures; a clip has its own times")
+    if options.max_pixels is not None and not is_pattern(path):
+        pictures.check_size(path, clip.width, clip.height, options.max_pixels)
     mask = _mask(clip, options)
     report = Report(width=clip.seen_size()[0], height=clip.seen_size()[1], notes=list(clip.notes))
     if is_pattern(target):
@@ -85,7 +86,8 @@ def restore(
                     for work, after in _through(works, restorer, options, mask, sink, report):
                         if settings.hook and not sink.has(work.state["frames"]):
                             seen = after if after is not None else video_io.to_rgb(work.decoded.picture, clip.colours)
-                            _call(settings, clip.as_seen(seen), work.decoded.pts * clip.time_base)
+                            # A copy: what the function draws on it is not written.
+                            settings.hook(clip.as_seen(seen).copy(), float(work.decoded.pts * clip.time_base))
                         waiting.append(writer.submit(_written, sink, work, after, clip, report))
                         while len(waiting) > _ENCODED_BEHIND:
                             waiting.popleft().result()
@@ -243,18 +245,6 @@ def _written(sink: Sink, work: _Work, after: np.ndarray | None, clip: Clip, repo
     begun = time.perf_counter()
     sink.add(work.decoded, work.before, after, work.state)
     report.encode += time.perf_counter() - begun
-
-
-def _call(settings: Any, picture: np.ndarray, seconds: Fraction) -> None:
-    try:
-        settings.hook(picture, float(seconds))
-    except UserError:
-        raise
-    except Exception as error:
-        said = str(error).splitlines()[:1] or [""]
-        raise UserError(
-            f"--hook {settings.hook_name} failed at {float(seconds):.3f} s: {type(error).__name__}: {said[0]}"
-        ) from error
 
 
 def _mask(clip: Clip, options: Options) -> np.ndarray | None:

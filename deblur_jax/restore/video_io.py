@@ -25,6 +25,7 @@ FAILURES = (FFmpegError, OSError, ValueError)  # what FFmpeg may raise on any fi
 
 _UNSPECIFIED = 2  # of the tables of H.273: primaries, transfer and matrix
 _RGB_MATRIX = 0
+_RESTART = Fraction(1, 10)  # of a second: where times run back by more, a clock begins again
 _HD = 720  # rows from which on a clip without a tag is taken for BT.709, as players do
 _FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -99,8 +100,12 @@ class Clip:
         return np.ascontiguousarray(stored[:, ::-1] if mirrored else stored)
 
     def seen_size(self) -> tuple[int, int]:
-        """Width and height."""
-        return (self.height, self.width) if self.turning()[1] % 2 else (self.width, self.height)
+        """Width and height; as stored where it is turned by an odd angle."""
+        try:
+            turned = self.turning()[1] % 2
+        except UserError:
+            turned = False
+        return (self.height, self.width) if turned else (self.width, self.height)
 
 
 @dataclass
@@ -110,15 +115,19 @@ class Loss:
     packets: int = 0
     damaged: int = 0
     resized: int = 0
+    restarts: int = 0  # of the clock
     ends: str = ""  # why the file ended early
 
     def counts(self) -> dict[str, int]:
-        return {"packets": self.packets, "damaged": self.damaged, "resized": self.resized}
+        return {key: getattr(self, key) for key in ("packets", "damaged", "resized", "restarts")}
 
     def notes(self) -> list[str]:
         said = [f"{self.packets} frames cannot be decoded and are missing"] if self.packets else []
         said += [f"{self.damaged} frames are damaged in the input"] if self.damaged else []
         said += [f"{self.resized} frames of another size were scaled to the first one's"] if self.resized else []
+        if self.restarts:
+            often = "again" if self.restarts == 1 else f"{self.restarts} times again"
+            said.append(f"its clock begins {often}: from there on frames follow at once, and sound may be missing")
         return said + ([self.ends] if self.ends else [])
 
 
@@ -232,10 +241,13 @@ def frames(
     first = None if start is None else start / base
     target = after[1] if after else None if first is None else int(first)
     index, last = (after[0] if after else -1), (after[1] if after else None)
-    before = loss.counts()
+    before, said = loss.counts(), None
     for frame, pts in _sought(clip, loss, target):
+        loss.restarts += said is not None and (pts - said) * base < -_RESTART
+        said = pts
         if (first is not None and pts < first) or (after and pts <= after[1]):
-            loss.packets, loss.damaged = before["packets"], before["damaged"]  # counted then, or not wanted
+            # Counted then, or not wanted.
+            loss.packets, loss.damaged, loss.restarts = (before[key] for key in ("packets", "damaged", "restarts"))
             continue
         if end is not None and pts * base >= end:
             return
@@ -270,7 +282,7 @@ def _sought(clip: Clip, loss: Loss, target: int | None) -> Iterator[tuple[av.Vid
             try:
                 container.seek(target, stream=stream)
                 first = next(timed, None)
-            except FAILURES:
+            except (*FAILURES, OverflowError):
                 first = None
             if first is not None and first[1] <= target:
                 yield first
@@ -298,7 +310,7 @@ def _decoded(container: Any, stream: Any, loss: Loss) -> Iterator[av.VideoFrame]
     sent: set[int] = set()
     damaged: set[int] = set()
     packets = container.demux(stream)
-    seen = 0
+    seen, clock = 0, None
     while True:
         try:
             packet = next(packets, None)
@@ -311,6 +323,10 @@ def _decoded(container: Any, stream: Any, loss: Loss) -> Iterator[av.VideoFrame]
             several = []
         if packet is not None and packet.size and packet.pts is not None and not packet.is_discard:
             seen += 1
+            if clock is not None and packet.dts is not None and (packet.dts - clock) * stream.time_base < -_RESTART:
+                counts = False  # earlier times are no sign of a loss from here on
+                sent.clear()
+            clock = packet.dts
             if counts:
                 sent.add(packet.pts)
             if packet.is_corrupt:

@@ -15,6 +15,7 @@ KERNELS = {
     "defocus": lambda: blur.defocus_kernel(5.3, size=SIZE),
     "aperture": lambda: blur.aperture_kernel(7.1, 0.2, blades=7, size=SIZE),
     "gaussian": lambda: blur.gaussian_kernel(2.0, size=SIZE),
+    "narrow": lambda: blur.gaussian_kernel(0.002, size=SIZE),
     "anisotropic": lambda: blur.gaussian_kernel(3.0, 1.0, 0.5, size=SIZE),
 }
 

@@ -98,13 +98,35 @@ def test_pictures_in_and_out(restore, tmp_path):
     assert clips.said(tmp_path / "back.mp4")["size"] == (64, 48)
 
 
+def test_numbered_pictures_replace_none_unasked(restore, tmp_path):
+    clips.make(tmp_path / "in.mp4", frames=3)
+    (tmp_path / "o").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / f"o/{number}.png"), clips.photograph(shift=number))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()}
+    for source in (["in.mp4"], ["o/%d.png", "--fps", "5"]):
+        code, _, err = restore(*source, "-o", "o/%01d.png")
+        assert (code, "o/1.png: exists already; --overwrite replaces it" in err) == (2, True)
+    code, _, err = restore("o/%d.png", "--fps", "5", "-o", "o/%01d.png", "--overwrite")
+    assert (code, "o/1.png: would be replaced before it is read" in err) == (2, True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "o").iterdir()} == before
+    assert restore("in.mp4", "-o", "o/%d.png", "--overwrite")[0] == 0
+    after = {path.name for path in (tmp_path / "o").iterdir() if path.read_bytes() != before[path.name]}
+    assert after == {"1.png", "2.png", "3.png"}
+    (tmp_path / "o/0.png").unlink()
+    assert restore("o/%d.png", "--fps", "5", "-o", "o/%01d.png", "--overwrite")[0] == 0
+
+
 def test_a_hook(restore, tmp_path):
     clips.make(tmp_path / "in.mp4", frames=3)
     (tmp_path / "behind.py").write_text(
         "calls = []\ndef see(frame, time): calls.append((frame.shape, time))\n"
         "def fail(frame, time): raise ValueError('no such\\nframe')\n"
+        "def draw(frame, time): frame[:] = 0\n"
     )
     assert restore("in.mp4", "-o", "out.mp4", "--hook", "behind:see")[0] == 0
+    assert restore("in.mp4", "-o", "drawn.mp4", "--hook", "behind:draw")[0] == 0
+    np.testing.assert_array_equal(clips.planes(tmp_path / "drawn.mp4"), clips.planes(tmp_path / "out.mp4"))
     assert sys.modules["behind"].calls == [((48, 64, 3), pytest.approx(n / 25)) for n in range(3)]
     code, _, err = restore("in.mp4", "-o", "other.mp4", "--hook", "behind:fail")
     assert code == 2
@@ -118,7 +140,13 @@ def test_a_hook(restore, tmp_path):
         (["in.mp4", "--start", "soon"], "--start must be seconds or H:MM:SS"),
         (["in.mp4", "--start", "2", "--end", "1:00:00", "--every", "0"], "--every must be"),
         (["in.mp4", "--start", "0:05", "--end", "3"], "must be later"),
+        (["in.mp4", "--every", "9" * 20], "--every must be"),
+        (["in.mp4", "--start", "9" * 20], "there is no frame in it from 1e+20 s on"),
         (["in.mp4", "--crf", "-1"], "--crf must be"),
+        (["in.mp4", "-o", "out.mkv", "--codec", "mpeg4", "--crf", "32"], "--crf of mpeg4 is from 0 to 31"),
+        (["in.mp4", "--max-pixels", "0.003"], "64x48 pixels are more than the limit of 0.003 million"),
+        (["in.mp4", "--compare", "."], "--compare .: needs a folder of its own, and in.mp4 is in this one"),
+        (["in.mp4", "-o", "new/in.mp4", "--compare", "new"], "needs a folder of its own, and new/in.mp4 is in"),
         (["in.mp4", "--quality", "90"], "of clips it is --crf"),
         (["in.mp4", "--fps", "25"], "--fps is for numbered pictures"),
         (["in.mp4", "--fps", "0"], "--fps must be"),
@@ -129,6 +157,9 @@ def test_a_hook(restore, tmp_path):
         (["in.mp4", "--hook", "json:__name__"], "is no function"),
         (["in.mp4", "--region", "100,0,5,5"], "outside the picture"),
         (["p.png", "--codec", "vp9"], "--codec is for clips, and there are none"),
+        (["p.png", "--crf", "1"], "--crf is for clips, and there are none"),
+        (["p.png", "--compare", ".", "--overwrite"], "--compare .: needs a folder of its own, and p.png is in"),
+        (["p.png", "--max-pixels", "nan"], "--max-pixels must be millions"),
         (["%d.png", "--fps", "5", "-o", "out.mp4"], "%d.png: no such pictures"),
     ],
 )

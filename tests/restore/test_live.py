@@ -1,6 +1,8 @@
 """Live video: the newest frame, within a budget, from sources that come and go."""
 
 import json
+import socket
+import struct
 import threading
 import time
 import urllib.error
@@ -101,7 +103,7 @@ def test_a_source_that_dies_and_returns():
     assert waits[2] >= 0.2
 
 
-def test_the_page():
+def test_the_page(capfd):
     preview = Preview(0, lambda: {"frames_per_second": 12.5})
     try:
         page = urllib.request.urlopen(preview.address, timeout=5).read()
@@ -124,6 +126,13 @@ def test_the_page():
         player.join()
         assert data.count(b"--frame") >= 2
         assert b"\xff\xd8\xff" in data
+        address = preview.address.rsplit(":", 1)[1].strip("/")
+        for asked in (b"GET /achieved HTTP/1.0\r\n\r\n", b"GET /stream HTTP/1.0\r\n\r\n", b"GET / HT"):
+            with socket.create_connection(("127.0.0.1", int(address))) as gone:
+                gone.sendall(asked)
+                gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset
+        time.sleep(0.2)
+        assert capfd.readouterr().err == ""
         with pytest.raises(UserError, match="cannot be opened"):
             Preview(int(preview.address.rsplit(":", 1)[1].strip("/")), dict)
     finally:
@@ -174,6 +183,9 @@ def test_a_file_as_the_source(nano, tmp_path, monkeypatch, capsys):
         (["in.mp4", "--record", "in.mp4", "--overwrite"], "in.mp4: is the source"),
         (["in.mp4", "--record", "none/out.mkv", "--model", str(model)], "none/out.mkv: cannot be written"),
         (["in.mp4", "--seconds", "0"], "--seconds must be above 0"),
+        (["in.mp4", "--port", "70000"], "--port must be from 0 to 65535"),
+        (["in.mp4", "--budget", "nan"], "--budget must be"),
+        (["in.mp4", "--no-page", "--hook", "os:mkdir", "--model", str(model)], "--hook os:mkdir failed at"),
     ]:
         assert main(["live", *arguments]) == 2
         assert message in capsys.readouterr().err

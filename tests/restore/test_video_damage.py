@@ -12,6 +12,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.restore import video
 from deblur_jax.restore.options import ClipOptions, Options
 from deblur_jax.restore.restorer import Restorer
+from deblur_jax.restore.segments import Segments
 
 
 @pytest.fixture
@@ -132,6 +133,42 @@ def test_a_size_that_changes(restore, tmp_path):
     assert "6 frames of another size were scaled to the first one's" in report.notes
     # The second half shows the same photograph, scaled.
     assert np.abs(found[0].astype(float).mean((0, 1)) - found[-1].mean((0, 1))).max() < 40
+
+
+def test_a_clock_that_begins_again(restore, tmp_path):
+    once = clips.make(tmp_path / "a.ts", frames=12, sound="aac", options={"bf": "3"})
+    source = tmp_path / "in.ts"
+    source.write_bytes(2 * once.read_bytes())
+    report = restore(source, "out.mkv")
+    assert report.frames == len(clips.pixels(tmp_path / "out.mkv")) == 24
+    assert any(note.startswith("its clock begins again") for note in report.notes), report.notes
+    assert not any("cannot be decoded" in note for note in report.notes), report.notes
+    packets = len(clips.said(source)["others"][0][-1])
+    kept = len(clips.said(tmp_path / "out.mkv")["others"][0][-1])
+    assert packets - kept > 1
+    assert f"{packets - kept} damaged packets of the audio were left out" in report.notes
+
+
+def test_turned_by_an_odd_angle(restore, tmp_path):
+    half = round(65536 * 0.5**0.5)
+    matrix = (half, half, 0, -half, half, 0, 0, 0, 1 << 30)
+    source = clips.make(tmp_path / "in.mp4", frames=3, matrix=matrix)
+    assert restore(source, "out.mp4").frames == 3
+    assert clips.said(tmp_path / "out.mp4")["matrix"] == clips.said(source)["matrix"] is not None
+
+
+def test_two_at_once(restore, tmp_path):
+    source = clips.make(tmp_path / "in.mp4", frames=4)
+    first = Segments.open(tmp_path / "out.mp4", {})
+    first.add([], {"frames": 1})
+    with pytest.raises(UserError, match=r"out.mp4: another command is writing it$"):
+        restore(source, "out.mp4")
+    first.close()
+    again = Segments.open(tmp_path / "out.mp4", {})
+    assert again.states == [{"frames": 1}]
+    again.close()
+    assert restore(source, "out.mp4").frames == 4
+    assert not list(tmp_path.glob(".out.mp4*"))
 
 
 def test_what_cannot_be_written_as_it_was(restore, tmp_path):

@@ -100,6 +100,9 @@ def test_what_cannot_be_is_said(change, words):
 def test_files_that_are_no_configs(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
         config.load(tmp_path / "x.py")
+    (tmp_path / "x.png").write_text("def get_config():\n    return {}\n")
+    with pytest.raises(UserError, match=r"x.png: a config is a Python file"):
+        config.load(tmp_path / "x.png")
     (tmp_path / "x.py").write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(UserError, match=r"x.py: ZeroDivisionError"):
         config.load(tmp_path / "x.py")
