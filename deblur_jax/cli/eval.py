@@ -20,7 +20,9 @@ _FILES = ("index.html", "report.json", "pictures.csv", "videos.csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="a weights file or a training workdir")
+    parser.add_argument(
+        "models", nargs="+", metavar="MODEL", help="a name of deblur weights list, a weights file or a workdir"
+    )
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="prepared, or with blur/ and sharp/")
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="REPORT", help="folder for the report")
     parser.add_argument("--split", metavar="NAME", help="default: val, else test, else the only one")

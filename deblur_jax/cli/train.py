@@ -5,6 +5,12 @@ The config is a Python file; the project's are in configs/. --config.NAME=VALUE 
 """
 
 import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+import time
 from pathlib import Path
 
 
@@ -15,7 +21,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", action="append", default=[], metavar="DIR", help="short for --config.data.train=DIR")
     parser.add_argument(
-        "--on-nan", choices=("stop", "rollback"), default="stop", help="rollback skips a batch whose loss is not finite"
+        "--on-nan",
+        choices=("stop", "rollback"),
+        default="stop",
+        help="rollback passes over batches whose loss is not finite or diverges, from the last checkpoint if need be",
     )
     parser.add_argument("--profile", action="store_true", help="trace five steps into WORKDIR/profile")
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="of several processes, where nothing detects it")
@@ -25,6 +34,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if threading.current_thread() is not threading.main_thread():
+        return _run(options)
+    before = signal.signal(signal.SIGTERM, _stopped_early)  # until the run itself listens
+    try:
+        return _run(options)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped_early(*_: object) -> None:
+    print("stopped before its first step; the same command begins there", file=sys.stderr, flush=True)
+    os._exit(75)
+
+
+def _run(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
     try:
@@ -35,6 +59,8 @@ def run(options: argparse.Namespace) -> int:
     except ImportError as error:
         raise UserError(f"training needs its extra ({error}): pip install 'deblur-jax[train]'") from None
 
+    # Orbax' own account of a save that fails, some hundred lines, hides the one that says it.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     import jax
 
     explicit = (options.coordinator, options.processes, options.process)
@@ -58,4 +84,24 @@ def run(options: argparse.Namespace) -> int:
     made = config.load(options.config, options.overrides)
     if options.data:
         made.data.train = tuple(options.data)
-    return loop.run(made, options.workdir, on_nan=options.on_nan, profile=options.profile)
+    try:
+        code = loop.run(made, options.workdir, on_nan=options.on_nan, profile=options.profile)
+    except UserError as error:
+        if not _stuck():
+            raise
+        print(f"deblur train: {error}", file=sys.stderr)
+        code = 2
+    if _stuck():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _stuck() -> bool:
+    """Whether threads of Orbax still run: those of a save that failed may wait for ever, and Python for them."""
+    left = [t for t in threading.enumerate() if type(t).__module__.startswith("orbax.") and not t.daemon]
+    until = time.monotonic() + 2.0
+    while any(t.is_alive() for t in left) and time.monotonic() < until:  # their `join` raises what went wrong
+        time.sleep(0.05)
+    return any(t.is_alive() for t in left)

@@ -34,7 +34,7 @@ def lead(found: Evaluation, models: Iterable[str]) -> str:
 
 def cases(found: Evaluation, *, lead: str, extremes: int = 2) -> dict[str, dict[str, int]]:
     """Indices by title: `typical` ones for each strength of blur (the median gain), the `best` and the `worst`."""
-    gains = np.nan_to_num(found.gains(lead, "psnr"), posinf=0.0, neginf=0.0)
+    gains = found.gains(lead, "psnr")
     parts = scores.thirds(found.values(BLURRY, "psnr"))
     names = ("light blur", "medium blur", "heavy blur") if len(parts) == 3 else ("typical",)
     typical = {n: int(part[np.argsort(gains[part])[len(part) // 2]]) for n, part in zip(names, parts, strict=True)}

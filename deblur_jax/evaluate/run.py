@@ -66,12 +66,13 @@ class Evaluation:
         return replace(self, pictures=[self.pictures[i] for i in kept], entries=[self.entries[i] for i in kept])
 
     def values(self, row: str, score: str) -> list[float]:
-        return [picture.scores[row][score] for picture in self.pictures]
+        """As they count in means."""
+        found = [picture.scores[row][score] for picture in self.pictures]
+        return [min(value, scores.SAME) for value in found] if score == "psnr" else found
 
     def gains(self, row: str, score: str) -> np.ndarray:
-        """Over the blurry picture, of each picture; not-a-number where both are infinite."""
-        before, after = (np.asarray(self.values(r, score)) for r in (BLURRY, row))
-        return np.subtract(after, before, out=np.full(len(before), np.nan), where=np.isfinite(before))
+        """Over the blurry picture, of each picture."""
+        return np.subtract(self.values(row, score), self.values(BLURRY, score))
 
 
 def open_pairs(folder: Path, split: str | None = None) -> tuple[str, list[Entry]]:

@@ -126,9 +126,9 @@ def _of_groups(found: Evaluation, groups: Mapping[str, Sequence[str]]) -> list[d
         rows = {}
         for row in found.rows:
             rows[row] = {"psnr": _of_score(found, row, "psnr", which)}
-            gains = found.gains(row, "psnr")[which]
-            if row != BLURRY and not np.isnan(gains).all():
-                rows[row] |= {"better": float(np.mean(gains > 0)), "worst_gain": _finite(float(np.nanmin(gains)))}
+            if row != BLURRY:
+                gains = found.gains(row, "psnr")[which]
+                rows[row] |= {"better": float(np.mean(gains > 0)), "worst_gain": float(gains.min())}
         result.append({"name": name, "pictures": len(which), "rows": rows})
     return result
 

@@ -1,7 +1,10 @@
 """What is saved of a run: state, averaged weights and step, with the config and the version that made them."""
 
 import contextlib
+import math
+import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -11,6 +14,7 @@ from jax.experimental import multihost_utils
 
 from deblur_jax import __version__
 from deblur_jax.errors import UserError
+from deblur_jax.files import is_address, make_folder, store
 from deblur_jax.train.config import Config
 from deblur_jax.train.step import State
 
@@ -25,16 +29,21 @@ class Checkpoints:
 
     def __init__(self, folder: str, config: Config):
         self._config, self._folder = config, epath.Path(folder)
+        if not is_address(folder):
+            make_folder(Path(folder))
+            if not os.access(folder, os.W_OK):
+                raise UserError(f"{folder}: cannot be written, and checkpoints go there")
         self._manager = self._opened()
 
     def _opened(self) -> ocp.CheckpointManager:
-        policy = _managers.AnyPreservationPolicy(
-            [
-                _managers.LatestN(max(1, self._config.checkpoint.keep)),
-                _managers.BestN(get_metric_fn=lambda metrics: metrics["psnr"], n=1),
-            ]
+        best = _managers.BestN(get_metric_fn=_psnr, n=1, keep_checkpoints_without_metrics=False)
+        latest = _managers.LatestN(max(1, self._config.checkpoint.keep))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=_managers.AnyPreservationPolicy([latest, best]),
+            best_fn=_psnr,  # without it scores are not written, and the best one is forgotten at a restart
+            cleanup_tmp_directories=True,  # of saves that failed
+            enable_async_checkpointing=True,
         )
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, enable_async_checkpointing=True)
         return ocp.CheckpointManager(self._folder, options=options)
 
     def save(self, step: int, state: State, scores: dict[str, float]) -> None:
@@ -43,7 +52,7 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_plain(about)))
         self.wait()  # its failure is the last one's
         try:
-            self._manager.save(step, args=items, metrics=scores or {"psnr": float("-inf")}, force=True)
+            self._manager.save(step, args=items, metrics=scores or {"psnr": -math.inf}, force=True)
         except (OSError, ValueError) as error:
             self._complain(step, error)
 
@@ -58,7 +67,8 @@ class Checkpoints:
 
     def close(self) -> None:
         self.wait()
-        self._manager.close()
+        with contextlib.suppress(OSError, ValueError):  # which has been complained of
+            self._manager.close()
 
     def _complain(self, step: int | None, error: Exception) -> None:
         which = "the last checkpoint" if step is None else f"the checkpoint of step {step}"
@@ -112,6 +122,18 @@ class Checkpoints:
         ):
             if before != asked:
                 raise UserError(f"{self._folder.parent}: its config.{field} is {before!r}, not {asked!r}; name another")
+
+
+def _psnr(scores: dict[str, float]) -> float:
+    return scores.get("psnr", -math.inf)
+
+
+def begun(workdir: str | Path) -> bool:
+    """Whether there is a checkpoint to go on from."""
+    if not is_address(workdir):
+        return any(path.name.isdigit() for path in Path(workdir, "checkpoints").glob("*"))
+    with store(f"{str(workdir).rstrip('/')}/checkpoints") as there:
+        return there.exists() and any(path.name.isdigit() for path in there.iterdir())
 
 
 def _plain(value: Any) -> Any:

@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -106,21 +107,27 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def complete(config: Config) -> Config:
     """Refuses fields that `base` does not have, and what cannot be."""
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"a config is what base() gives, changed, and not a {type(config).__name__}")
     _compare(config, base(), "")
     if config.steps < 1 or config.batch < 1:
         raise UserError("config.steps and config.batch must be at least 1")
+    for name, least in _LEAST.items():
+        group, _, field = name.rpartition(".")
+        if not (value := (config[group] if group else config)[field]) >= least:
+            raise UserError(f"config.{name} must be at least {least:g}, not {value:g}")
+    for name, values in (("data.weights", config.data.weights), ("scales", config.scales)):
+        if not all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values):
+            raise UserError(f"config.{name} must be numbers from 0, not {tuple(values)}")
+    betas = config.optim.betas
+    if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
+        raise UserError(f"config.optim.betas must be two numbers from 0 and below 1, not {tuple(betas)}")
     crop = config.crop
     pairs = [at for at in crop if isinstance(at, (tuple, list)) and [type(n) for n in at] == [int, int]]
     if not crop or len(pairs) < len(crop) or min(min(side, start + 1) for start, side in pairs) < 1:
         raise UserError(f"config.crop must be pairs of a step and a side, such as ((0, 256),), not {crop}")
-    for name in ("log_every", "val.every", "val.count", "checkpoint.every"):
-        group, _, field = name.rpartition(".")
-        if (value := (config[group] if group else config)[field]) < 1:
-            raise UserError(f"config.{name} must be at least 1, not {value}")
     if config.val.side < 11:
         raise UserError(f"config.val.side must be at least 11, for SSIM, not {config.val.side}")
-    if config.blur.grow < 0:
-        raise UserError(f"config.blur.grow must be at least 0, not {config.blur.grow}")
     if config.at_once < 0 or (config.at_once and config.batch % config.at_once):
         raise UserError(f"config.at_once must divide the batch of {config.batch}, not {config.at_once}")
     if config.data.frames < 1 or config.data.frames % 2 == 0:
@@ -136,10 +143,33 @@ def complete(config: Config) -> Config:
     return config
 
 
+_LEAST = {
+    "log_every": 1,
+    "val.every": 1,
+    "val.count": 1,
+    "val.pictures": 0,
+    "checkpoint.every": 1,
+    "checkpoint.keep": 1,
+    "seed": 0,
+    "data.threads": 1,
+    "data.workers": 0,
+    "data.max_side": 0,
+    "data.shrink": 1,
+    "data.keep_gb": 0,
+    "blur.grow": 0,
+    "optim.lr": 0,
+    "optim.warmup": 0,
+    "optim.final": 0,
+    "optim.weight_decay": 0,
+    "optim.clip": 0,
+    "diverged": 0,
+}
 _FREE = ("variant", "blur.recipe")  # their fields are those of another config
 
 
 def _compare(config: Any, known: Any, prefix: str) -> None:
+    if lacking := [name for name in known if name not in config]:
+        raise UserError(f"config.{prefix}{lacking[0]}: is missing; a config is what base() gives, changed")
     for name in config:
         field = f"{prefix}{name}"
         if name not in known:

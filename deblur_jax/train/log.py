@@ -14,6 +14,8 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
+from deblur_jax.files import write_whole
+
 
 class Log:
     """`log.jsonl` and `tensorboard/` in the workdir; lines of a run that is taken up again are cut off at its step."""
@@ -25,14 +27,19 @@ class Log:
         if not writes:
             return
         self._path = workdir / "log.jsonl"
-        lines = self._path.read_text().splitlines() if self._path.exists() else []
-        kept = [line for line in lines if _step(line) <= start]
-        self._path.write_text("".join(f"{line}\n" for line in kept))
         (workdir / "tensorboard").mkdir(exist_ok=True)
         # Written here and now: the usual writer's thread dies of a full disk, and training would wait for it for ever.
         self._events = EventsWriter(str(workdir / "tensorboard" / "events"))
-        if start:
-            self._event(start + 1, session_log=SessionLog(status=SessionLog.START))  # drops what came after
+        self.back(start)
+
+    def back(self, step: int) -> None:
+        """What came after this step is dropped."""
+        if not self._writes:
+            return
+        lines = self._path.read_text().splitlines() if self._path.exists() else []
+        write_whole(self._path, "".join(f"{line}\n" for line in lines if _step(line) <= step).encode())
+        if step:
+            self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def report(self, step: int, numbers: dict[str, float], *, loud: bool = False) -> None:
         """`loud` is a line of its own, on any terminal or none."""

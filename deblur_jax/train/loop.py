@@ -11,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,13 @@ from deblur_jax.restore.images import encode_image, write_whole
 from deblur_jax.train import data, peak
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step as steps
-from deblur_jax.train.checkpoint import Checkpoints
+from deblur_jax.train.checkpoint import Checkpoints, begun
 from deblur_jax.train.config import Config
 from deblur_jax.train.log import Log
 from deblur_jax.train.workdir import Workdir
 
 DONE, FAILED, RESUMABLE = 0, 1, 75
+_BACK = -1  # to the last checkpoint
 _LAG = 2  # steps whose numbers are not looked at yet, so that the device never waits for us
 _MOST_SKIPPED = 10  # bad batches in a row
 _JUDGED_BY = (("val", "count"), ("val", "side"), ("data", "val"))
@@ -92,20 +93,25 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
     """
     mesh = meshes.make(**config.mesh)
     _check_sizes(config, mesh)
-    module, parameters = network(config)
+    module, parameters = network(config, read=not begun(address))
     train, val = data.sources(config)
     recipe = data.recipe(config)
     windows = data.recorded(config, recipe)
     first = jax.process_index() == 0
     with contextlib.closing(Workdir(address)) as workdir, contextlib.closing(_Stop()) as stop:
         checkpoints = Checkpoints(workdir.checkpoints, config)
-        state = steps.start(module, config, mesh, parameters)
-        restored = checkpoints.restore(state)
-        state, start = restored or (state, 0)
+        loader = data.loader(config, train, recipe)
+
+        def begin() -> steps.State:
+            return steps.start(module, config, mesh, parameters)
+
+        def batches(start: int) -> Iterator[Any]:
+            return feed(loader.batches(start), meshes.rows_of_batch(mesh))
+
+        state = begin()
+        state, start = checkpoints.restore(state) or (state, 0)
         if start > config.steps or (start == config.steps and workdir.has("final.safetensors")):
             raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
-        if first:
-            write_whole(workdir.folder / "config.json", config.to_json_best_effort(indent=1).encode())
         log = Log(workdir.folder, start, config.steps, writes=first)
         log.say(_greeting(config, mesh, start, train, val))
         try:
@@ -117,9 +123,8 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
             )
             trainer.judged = data.validation(config, val, recipe, windows, mesh)
             trainer.judge = steps.judge(module, mesh)
-            batches = feed(data.loader(config, train, recipe).batches(start), meshes.rows_of_batch(mesh))
             try:
-                return trainer.train(batches, checkpoints, stop, profile=profile)
+                return trainer.train(batches, begin, checkpoints, stop, profile=profile)
             finally:
                 trainer.end_trace()
         finally:
@@ -127,15 +132,15 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
             log.close()
 
 
-def network(config: Config) -> tuple[nn.Module, Any]:
-    """The module, and the parameters to begin with if the config names some."""
+def network(config: Config, *, read: bool = True) -> tuple[nn.Module, Any]:
+    """The module, and the parameters to begin with if the config names some and they shall be `read`."""
     entry = zoo.get(config.network)
     try:
         entry = entry.varied(**config.variant)
     except (TypeError, UserError) as error:
         raise UserError(f"config.variant: {error}") from None
     module = entry.training(dtype=jnp.dtype(config.dtype).type, remat=config.remat)
-    if not config.start_from:
+    if not (config.start_from and read):
         return module, None
     found = weights.resolve(config.start_from)
     theirs = found.entry.deployed().config if found.merged else found.entry.config
@@ -177,14 +182,25 @@ class _Trainer:
         self.folder = workdir.folder
         self.at, self.pending = start, collections.deque()
         self.skipped, self.mean_loss = 0, math.nan
+        self.bad: set[int] = set()  # steps whose batches are passed over
         self.best = _to_beat(workdir.folder / "best.safetensors", config) if start else -math.inf
-        self.waited = self.saving = 0.0
+        self.waited = self.aside = 0.0  # seconds for the input; for what else is no step: compiling, judging, saving
+        self.sides: set[int] = set()  # of the crops for which the step is compiled
         self.tracing = False
         self.peak = peak.operations_per_second(mesh, config.dtype)
         self.last_report, self.began = (start, time.perf_counter()), time.perf_counter()
 
-    def train(self, batches: Iterator, checkpoints: Checkpoints, stop: _Stop, *, profile: bool) -> int:
+    def train(
+        self,
+        batches_from: Callable[[int], Iterator],
+        begin: Callable[[], steps.State],
+        checkpoints: Checkpoints,
+        stop: _Stop,
+        *,
+        profile: bool,
+    ) -> int:
         config, code = self.config, DONE
+        batches = batches_from(self.at)
         # Five steps, not the first ones, which compile; of a short run the last ones.
         first = max(self.at, min(self.at + 10, config.steps - 5))
         traced = range(first, min(first + 5, config.steps)) if profile else range(0)
@@ -195,13 +211,15 @@ class _Trainer:
             waiting = time.perf_counter()
             try:
                 batch = next(batches)
-            except UserError:  # a picture that cannot be read
+            except UserError as error:  # a picture that cannot be read
                 self.keep(checkpoints)
+                if jax.process_count() > 1:
+                    # The others wait for this process in their step, and JAX's orderly exit would wait for them.
+                    print(f"deblur train: {error}", file=sys.stderr, flush=True)
+                    os._exit(2)
                 raise
             self.waited += time.perf_counter() - waiting
-            self.state, numbers = self.step(self.state, batch)
-            self.at += 1
-            self.pending.append((self.at, numbers, batch))
+            numbers = self.advance(batch)
             if traced and self.at == traced.stop:
                 jax.block_until_ready(numbers)
                 self.end_trace()
@@ -213,21 +231,52 @@ class _Trainer:
             if due or stopping or self.at == config.steps:
                 while self.pending and code == DONE:
                     code = self.look()
+            if code == _BACK:
+                self.go_back(checkpoints, begin)
+                batches, code = batches_from(self.at), DONE
+                continue
             if code != DONE:
                 return code
             scores: dict[str, float] = {}
+            began = time.perf_counter()
             if self.at % config.val.every == 0 or self.at == config.steps:
                 scores = self.validate()
             if stopping or self.at % config.checkpoint.every == 0 or self.at == config.steps or scores:
-                began = time.perf_counter()
                 checkpoints.save(self.at, self.state, scores)
                 self.workdir.send()
-                self.saving += time.perf_counter() - began
+            self.aside += time.perf_counter() - began
             if stopping and self.at < config.steps:
                 checkpoints.wait()
                 self.log.say(f"stopped at step {self.at}; the same command goes on from there")
                 return RESUMABLE
         return DONE if self.export("final.safetensors", {}) else FAILED
+
+    def advance(self, batch: dict[str, jax.Array]) -> Any:
+        """One step, or past it."""
+        self.at += 1
+        if self.at in self.bad:
+            self.state = self.state._replace(step=self.state.step + 1)
+            return self.state.step
+        began, side = time.perf_counter(), batch["sharp"].shape[-2]
+        self.state, numbers = self.step(self.state, batch)
+        if side not in self.sides:
+            self.aside += time.perf_counter() - began
+            if not self.sides and jax.process_index() == 0:  # what is refused when the step is made leaves none
+                write_whole(self.folder / "config.json", self.config.to_json_best_effort(indent=1).encode())
+            self.sides.add(side)
+        self.pending.append((self.at, numbers, batch))
+        return numbers
+
+    def go_back(self, checkpoints: Checkpoints, begin: Callable[[], steps.State]) -> None:
+        began = time.perf_counter()
+        checkpoints.wait()
+        self.pending.clear()
+        self.state, self.at = checkpoints.restore(self.state) or (begin(), 0)
+        self.log.back(self.at)
+        over = ", ".join(str(at) for at in sorted(self.bad) if at > self.at)
+        self.log.say(f"back to step {self.at}; to be passed over: the batches of {over}")
+        self.last_report = (self.at, time.perf_counter())
+        self.aside += time.perf_counter() - began
 
     def keep(self, checkpoints: Checkpoints) -> None:
         """What was learned before an error ends the run. Not by several processes: the others might wait for ever."""
@@ -248,8 +297,10 @@ class _Trainer:
         at, numbers, batch = self.pending.popleft()
         numbers = {name: float(value) for name, value in jax.device_get(numbers).items()}
         diverged = self.config.diverged and numbers["loss"] > self.config.diverged * self.mean_loss
-        if numbers.pop("finite") and not diverged:
-            self.skipped = 0
+        finite, sound = numbers.pop("finite"), numbers.pop("sound")
+        if finite and sound and not diverged:
+            if at > max(self.bad, default=0):
+                self.skipped = 0
             loss = numbers["loss"]
             self.mean_loss = loss if math.isnan(self.mean_loss) else 0.99 * self.mean_loss + 0.01 * loss
             if at % self.config.log_every == 0 or at == self.config.steps:
@@ -258,14 +309,23 @@ class _Trainer:
         name = f"bad-batch-{at}.npz"
         what = f"the loss is {numbers['loss']:g}" + (f", its mean was {self.mean_loss:.3g}" if diverged else "")
         what = f"step {at}: {what}, the gradient's norm {numbers['gradient']:g}"
+        what += "" if sound else ", its parameters are not finite"
         if jax.process_count() == 1:
-            np.savez(self.folder / name, **{key: np.asarray(value) for key, value in batch.items()})  # pyright: ignore
-            what += f"; its batch is in {self.workdir}/{name}"
+            arrays: Any = {key: np.asarray(value) for key, value in batch.items()}
+            try:
+                np.savez(self.folder / name, **arrays)
+            except OSError as error:
+                what += f"; its batch was NOT saved: {error.strerror}"
+            else:
+                what += f"; its batch is in {self.workdir}/{name}"
         self.skipped += 1
-        # A step that was not finite had no gradient; one that diverged had a wrong one.
-        if self.on_nan == "rollback" and not diverged and self.skipped <= _MOST_SKIPPED:
-            self.log.say(f"{what}; skipped")
-            return DONE
+        if self.on_nan == "rollback" and self.skipped <= _MOST_SKIPPED:
+            if sound and not diverged:  # it had no gradient
+                self.log.say(f"{what}; skipped")
+                return DONE
+            self.log.say(what)
+            self.bad.add(at)
+            return _BACK
         print(f"deblur train: {what}; a smaller config.optim.lr may help", file=sys.stderr, flush=True)
         return FAILED
 
@@ -282,7 +342,7 @@ class _Trainer:
             "tflops": speed / 1e12,
             "utilisation": speed / self.peak,
             "input_wait": self.waited / total,
-            "goodput": 1.0 - (self.waited + self.saving) / total,
+            "goodput": 1.0 - (self.waited + self.aside) / total,
         }
 
     def validate(self) -> dict[str, float]:
@@ -334,10 +394,13 @@ def _to_beat(best: Path, config: Config) -> float:
     """The score of the best weights so far, where the same pictures judged them."""
     score = -math.inf
     if best.is_file():
-        card = weights.load(best).card
         now = json.loads(config.to_json_best_effort())
-        if all(card["config"][group][name] == now[group][name] for group, name in _JUDGED_BY):
-            score = card["scores"]["psnr"]
+        try:
+            card = weights.load(best).card
+            if all(card["config"][group][name] == now[group][name] for group, name in _JUDGED_BY):
+                score = card["scores"]["psnr"]
+        except (UserError, KeyError) as error:
+            print(f"deblur train: it cannot be read, and the next will replace it: {error}", file=sys.stderr)
     return float(multihost_utils.broadcast_one_to_all(np.asarray(score)))  # a folder may be the first process' alone
 
 

@@ -127,7 +127,9 @@ def train_step(
         new = State(state.step + 1, params, opt, ema)
         # Left to XLA, some leaves would come out sharded in another way, and the second step be compiled once more.
         new = jax.lax.with_sharding_constraint(new, meshes.of_state(mesh, new))
-        return new, {**named, "gradient": norm, "idle": idle, "finite": finite}
+        # The parameters may overflow where the gradient does not.
+        sound = jnp.isfinite(optax.tree.norm(params))
+        return new, {**named, "gradient": norm, "idle": idle, "finite": finite, "sound": sound}
 
     platform = mesh.devices.flat[0].platform
     # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.

@@ -108,6 +108,11 @@ def test_loose_pictures_a_limit_and_what_fails(pairs, nano, tmp_path, capsys):
     assert [picture["name"] for picture in report["pictures"]] == ["007"]
     assert len(report["failed"]) == 2
     assert report["pictures"][0]["scores"]["blurry"]["psnr"] is None
+    # Equal pictures are infinitely alike; the harm done to one counts from 60 dB on.
+    found = report["pictures"][0]["scores"][tmp_path.name]["psnr"]
+    assert report["rows"]["blurry"]["scores"]["psnr"]["mean"] == 60
+    assert report["rows"][tmp_path.name]["scores"]["psnr"]["gain"] == pytest.approx(found - 60)
+    assert found < 60
     assert report["rows"][tmp_path.name]["scores"]["psnr"]["interval"] is None
     assert report["rows"][tmp_path.name]["speed"] is None
     assert "Not scored" in (tmp_path / "out" / "index.html").read_text()

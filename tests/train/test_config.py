@@ -90,6 +90,13 @@ def test_fields_are_changed_by_name():
         ("val.every=0", "config.val.every must be at least 1, not 0"),
         ("log_every=0", "config.log_every must be at least 1, not 0"),
         ("val.side=8", "config.val.side must be at least 11"),
+        ("seed=-1", "config.seed must be at least 0, not -1"),
+        ("data.threads=-1", "config.data.threads must be at least 1"),
+        ("optim.clip=-1.0", "config.optim.clip must be at least 0"),
+        ("optim.lr=-1e-4", "config.optim.lr must be at least 0, not -0.0001"),
+        ("data.weights=('a',)", "config.data.weights must be numbers from 0"),
+        ("scales=(1.0, -1.0)", "config.scales must be numbers from 0"),
+        ("optim.betas=(0.9, 0.99, 0.5, 0.5)", "config.optim.betas must be two numbers"),
     ],
 )
 def test_what_cannot_be_is_said(change, words):
@@ -105,6 +112,14 @@ def test_files_that_are_no_configs(tmp_path):
         config.load(tmp_path / "x.png")
     (tmp_path / "x.py").write_text("def get_config():\n    return 1 / 0\n")
     with pytest.raises(UserError, match=r"x.py: ZeroDivisionError"):
+        config.load(tmp_path / "x.py")
+    (tmp_path / "x.py").write_text("def get_config():\n    return None\n")
+    with pytest.raises(UserError, match=r"a config is what base\(\) gives, changed, and not a NoneType"):
+        config.load(tmp_path / "x.py")
+    (tmp_path / "x.py").write_text(
+        "from ml_collections import ConfigDict\n\ndef get_config():\n    return ConfigDict()\n"
+    )
+    with pytest.raises(UserError, match=r"config.at_once: is missing"):
         config.load(tmp_path / "x.py")
     (tmp_path / "x.py").write_text("assert False\n")
     with pytest.raises(UserError, match=r"x.py: AssertionError$"):

@@ -184,6 +184,100 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tiny, tmp_p
     assert [line["step"] for line in lines(tmp_path / "skip") if "loss" in line] == [1, 2, 3, 5, 6]
 
 
+@pytest.mark.slow
+def test_what_diverges_goes_back_to_the_last_checkpoint(tiny, tmp_path, capfd, monkeypatch):
+    """The parameters are spoiled once at step 4, so that step 5 diverges, and once at step 8, for good."""
+    real, factors = loop.steps.train_step, {4: 1e4, 8: np.nan}
+
+    def train_step(*arguments):
+        step = real(*arguments)
+
+        def spoiling(state, batch):
+            factor = factors.pop(int(state.step) + 1, 1.0)
+            new, numbers = step(state, batch)
+            return new._replace(params=jax.tree.map(lambda p: p * factor, new.params)), numbers
+
+        return spoiling
+
+    monkeypatch.setattr(loop.steps, "train_step", train_step)
+    assert loop.run(tiny(steps=9), tmp_path / "run", on_nan="rollback") == loop.DONE
+    said = capfd.readouterr().err
+    assert "step 5: the loss is" in said
+    assert "its mean was" in said
+    assert "back to step 3; to be passed over: the batches of 5\n" in said
+    assert "its parameters are not finite" in said
+    assert "back to step 6; to be passed over: the batches of 9\n" in said
+    assert [line["step"] for line in lines(tmp_path / "run") if "loss" in line] == [1, 2, 3, 4, 6, 7, 8]
+    assert all(np.isfinite(leaf).all() for leaf in params(tmp_path / "run").values())
+    # Where nothing helps it ends, and with what is saved one can go on.
+    hopeless = tiny(steps=40, optim__lr=1e30, optim__clip=0.0, optim__warmup=0)
+    assert loop.run(hopeless, tmp_path / "hopeless", on_nan="rollback") == loop.FAILED
+    assert "back to step 0; to be passed over: the batches of 1, 2\n" in capfd.readouterr().err
+    assert loop.run(tiny(steps=12), tmp_path / "hopeless") == loop.DONE
+
+
+def test_the_best_checkpoint_stays_and_the_others_go(tiny, tmp_path):
+    """Also when the run is taken up again."""
+    kept = {"every": 1, "keep": 2}
+    for end in (3, 6, 9):
+        assert loop.run(tiny(steps=end, checkpoint=kept, val__every=3), tmp_path) == loop.DONE
+    there = {int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()}
+    best = max((line for line in lines(tmp_path) if "val/psnr" in line), key=lambda line: line["val/psnr"])["step"]
+    assert there == {8, 9, best}
+
+
+def test_what_is_refused_leaves_the_run_as_it_was(tiny, uninterrupted, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "w")
+    before = (tmp_path / "w/config.json").read_bytes()
+    for change in ({"data__weights": (1.0, 2.0)}, {"loss": {"l1": 0.0, "ssim": 0.0}}):
+        with pytest.raises(UserError):
+            loop.run(tiny(steps=9, **change), tmp_path / "w")
+    assert (tmp_path / "w/config.json").read_bytes() == before
+    # What it began with need not be there any more, nor what it would only compare itself with.
+    (tmp_path / "w/best.safetensors").write_bytes(b"damaged")
+    assert loop.run(tiny(steps=7, start_from=str(tmp_path / "gone.safetensors")), tmp_path / "w") == loop.DONE
+    assert weights.load(tmp_path / "w/best.safetensors").card["step"] == 7
+
+
+@pytest.mark.slow
+def test_a_process_told_to_end_while_it_begins_is_resumable(tiny, tmp_path):
+    process = subprocess.Popen(command(tiny(), tmp_path / "run"), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None:  # as soon as Python itself has started: before JAX is imported
+        caught = Path(f"/proc/{process.pid}/status").read_text().split("SigCgt:")[1].split()[0]
+        if int(caught, 16) >> (signal.SIGTERM - 1) & 1:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == loop.RESUMABLE, err
+    assert "stopped before its first step" in err
+
+
+@pytest.mark.slow
+def test_saves_that_fail_do_not_keep_the_process(tiny, tmp_path):
+    """The folder of checkpoints is gone, and in its place a file, as long as it trains."""
+    arguments = command(tiny(steps=4, checkpoint={"every": 2, "keep": 2}), tmp_path / "run")[3:]
+    (tmp_path / "program.py").write_text(f"""
+import pathlib, shutil, sys
+from deblur_jax.cli import main
+from deblur_jax.train.checkpoint import Checkpoints
+save, folder = Checkpoints.save, pathlib.Path({str(tmp_path / "run/checkpoints")!r})
+def save_nowhere(self, *what):
+    if folder.is_dir():
+        shutil.rmtree(folder)
+        folder.touch()
+    save(self, *what)
+Checkpoints.save = save_nowhere
+sys.exit(main({arguments!r}))
+""")
+    done = subprocess.run([sys.executable, tmp_path / "program.py"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == loop.DONE, done.stderr
+    assert "the last checkpoint was NOT saved: [Errno 20] Not a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run/final.safetensors").exists()
+    with pytest.raises(UserError, match=r"run/checkpoints: cannot be made: File exists"):
+        loop.run(tiny(steps=8), tmp_path / "run")
+
+
 def command(config, workdir):
     """The run as a process of its own; the config is handed over as a file."""
     path = workdir.with_suffix(".py")

@@ -1,6 +1,7 @@
 """Two real processes that talk through gloo, two devices each: as faithful a cluster as one machine can be."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from deblur_jax.train import loop
-from tests.train.test_loop import command, lines
+from tests.train.test_loop import command, equal, lines, params
 
 
 def cluster(config, workdir):
@@ -49,6 +50,15 @@ def test_two_processes_are_one_run_and_sigterm_to_one_stops_both(tiny, tmp_path,
     assert codes == [loop.RESUMABLE] * 2, said
     stopped = max(int(path.name) for path in (tmp_path / "two" / "checkpoints").iterdir() if path.name.isdigit())
     assert 20 <= stopped < 400
+    # A step more on one, four and eight devices: of each the same weights.
+    taken = []
+    for data, fsdp in ((1, 1), (2, 2), (4, 2)):
+        shutil.copytree(tmp_path / "two", copy := tmp_path / f"on{data * fsdp}")
+        again = tiny(steps=stopped + 1, mesh={"data": data, "fsdp": fsdp, "space": 1}, val=dict(config.val))
+        assert loop.run(again, copy) == loop.DONE
+        taken.append(params(copy))
+    for one in taken[1:]:
+        equal(one, taken[0], 1e-6)
     # Taken up by one process with four devices, and the whole by one with one; as long as rounding is small.
     real = loop._Stop.at
     monkeypatch.setattr(loop._Stop, "at", lambda self, step: step == stopped + 3 or real(self, step))
@@ -58,6 +68,20 @@ def test_two_processes_are_one_run_and_sigterm_to_one_stops_both(tiny, tmp_path,
     assert len(two) == len(one) == stopped + 3
     np.testing.assert_allclose(two[:10], one[:10], rtol=1e-5)
     np.testing.assert_allclose(two, one, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_picture_that_one_process_cannot_read_ends_both(tiny, pairs, tmp_path):
+    shutil.copytree(pairs, tmp_path / "pairs")
+    for path in sorted((tmp_path / "pairs/sharp").iterdir())[20:]:
+        path.write_bytes(path.read_bytes()[:-200])
+    config = tiny(steps=400, mesh={"data": 4, "fsdp": 1, "space": 1}, data__train=(str(tmp_path / "pairs"),))
+    began = time.monotonic()
+    codes, said = ended(cluster(config, tmp_path / "run"))
+    assert time.monotonic() - began < 100  # JAX by itself waits for five minutes
+    assert 2 in codes, said
+    assert 0 not in codes, said
+    assert "the picture is damaged" in said
 
 
 @pytest.mark.slow
