@@ -132,6 +132,8 @@ def begun(workdir: str | Path) -> bool:
     """Whether there is a checkpoint to go on from."""
     if not is_address(workdir):
         return any(path.name.isdigit() for path in Path(workdir, "checkpoints").glob("*"))
+    if not str(workdir).startswith("gs://"):
+        return False  # refused as soon as it is opened
     with store(f"{str(workdir).rstrip('/')}/checkpoints") as there:
         return there.exists() and any(path.name.isdigit() for path in there.iterdir())
 
