@@ -100,6 +100,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     except Exception as error:
         why = str(error).splitlines()[:1]
         raise UserError(f"{path}: {': '.join([type(error).__name__, *why])}") from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{path}: a config is what base() gives, changed, and not a {type(config).__name__}")
     for override in overrides:
         _override(config, override)
     return complete(config)
@@ -107,8 +109,6 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 def complete(config: Config) -> Config:
     """Refuses fields that `base` does not have, and what cannot be."""
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"a config is what base() gives, changed, and not a {type(config).__name__}")
     _compare(config, base(), "")
     if config.steps < 1 or config.batch < 1:
         raise UserError("config.steps and config.batch must be at least 1")
