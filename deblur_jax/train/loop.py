@@ -306,18 +306,17 @@ class _Trainer:
             if at % self.config.log_every == 0 or at == self.config.steps:
                 self.log.report(at, {**numbers, **self.speed(at)})
             return DONE
-        name = f"bad-batch-{at}.npz"
+        several = f"-process{jax.process_index()}" if jax.process_count() > 1 else ""
+        name = f"bad-batch-{at}{several}.npz"
         what = f"the loss is {numbers['loss']:g}" + (f", its mean was {self.mean_loss:.3g}" if diverged else "")
         what = f"step {at}: {what}, the gradient's norm {numbers['gradient']:g}"
         what += "" if sound else ", its parameters are not finite"
-        if jax.process_count() == 1:
-            arrays: Any = {key: np.asarray(value) for key, value in batch.items()}
-            try:
-                np.savez(self.folder / name, **arrays)
-            except OSError as error:
-                what += f"; its batch was NOT saved: {error.strerror}"
-            else:
-                what += f"; its batch is in {self.workdir}/{name}"
+        try:
+            np.savez(self.folder / name, **{key: _local(value) for key, value in batch.items()})  # pyright: ignore
+        except OSError as error:
+            what += f"; its batch was NOT saved: {error.strerror}"
+        else:
+            what += f"; its batch is in {self.workdir}/{name}"
         self.skipped += 1
         if self.on_nan == "rollback" and self.skipped <= _MOST_SKIPPED:
             if sound and not diverged:  # it had no gradient
@@ -388,6 +387,12 @@ class _Trainer:
                 saved = False
         # All must know: else they would part ways when the next best comes.
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(saved)))
+
+
+def _local(batch: jax.Array) -> np.ndarray:
+    """The pictures that this process brought."""
+    shards = sorted(batch.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return np.concatenate([np.asarray(shard.data) for shard in shards if shard.replica_id == 0])
 
 
 def _to_beat(best: Path, config: Config) -> float:

@@ -176,9 +176,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_batch(tiny, tmp_p
 
     bytes_to_float = step.to_float
     monkeypatch.setattr(step, "to_float", lambda x: jax.numpy.where(x.max() == 0, jax.numpy.nan, bytes_to_float(x)))
-    assert loop.run(tiny(), tmp_path / "stop") == loop.FAILED
+    assert loop.run(tiny(mesh={"data": 2, "fsdp": 2, "space": 1}), tmp_path / "stop") == loop.FAILED
     assert "step 4: the loss is nan" in capfd.readouterr().err
-    assert np.load(tmp_path / "stop" / "bad-batch-4.npz")["sharp"].max() == 0
+    saved = np.load(tmp_path / "stop" / "bad-batch-4.npz")
+    assert saved["sharp"].shape == saved["blur"].shape == (8, 32, 32, 3)
+    assert (saved["sharp"].max(), saved["blur"].max() > 0) == (0, True)
     assert loop.run(tiny(), tmp_path / "skip", on_nan="rollback") == loop.DONE
     assert "; skipped" in capfd.readouterr().err
     assert [line["step"] for line in lines(tmp_path / "skip") if "loss" in line] == [1, 2, 3, 5, 6]
