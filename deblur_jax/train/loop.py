@@ -233,7 +233,7 @@ class _Trainer:
                     code = self.look()
             if code == _BACK:
                 self.go_back(checkpoints, begin)
-                batches, code = batches_from(self.at), DONE
+                batches, code, traced = batches_from(self.at), DONE, range(0)
                 continue
             if code != DONE:
                 return code
@@ -269,6 +269,7 @@ class _Trainer:
 
     def go_back(self, checkpoints: Checkpoints, begin: Callable[[], steps.State]) -> None:
         began = time.perf_counter()
+        self.end_trace()
         checkpoints.wait()
         self.pending.clear()
         self.state, self.at = checkpoints.restore(self.state) or (begin(), 0)
