@@ -78,7 +78,9 @@ def _seconds(option: str, text: str | None) -> float | None:
     if not match:
         raise UserError(f"{option} must be seconds or H:MM:SS, not {text!r}")
     hours, minutes, seconds = (float(part or 0) for part in match.groups())
-    return 3600 * hours + 60 * minutes + seconds
+    if not (total := 3600 * hours + 60 * minutes + seconds) < 1e9:
+        raise UserError(f"{option} must be below a thousand million seconds, not {text[:20]}")
+    return total
 
 
 def hook(name: str | None) -> Callable[[Any, float], object] | None:

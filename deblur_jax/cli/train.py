@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _stopped_early(*_: object) -> None:
-    print("stopped before its first step; the same command begins there", file=sys.stderr, flush=True)
+    print("stopped by SIGTERM; the same command begins again, or goes on", file=sys.stderr, flush=True)
     os._exit(75)
 
 

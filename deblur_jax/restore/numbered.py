@@ -105,7 +105,7 @@ class Numbered:
             raise UserError(
                 f"{_name(pattern, there[0])}: exists already; --overwrite replaces it, --skip-existing passes over it"
             )
-        if there and is_pattern(source) and _numbers(source)[0] == 0:
+        if there and overwrite and is_pattern(source) and _numbers(source)[0] == 0:
             read = {os.path.realpath(_name(source, number)) for number in _numbers(source)}
             if both := [path for n in there if os.path.realpath(path := _name(pattern, n)) in read]:
                 raise UserError(f"{both[0]}: would be replaced before it is read; number the inputs from 1")

@@ -95,6 +95,9 @@ class Segments:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def close(self) -> None:
+        """What is finished stays; without a single segment the folder goes."""
+        if not self.states:
+            self.remove()
         if self.lock is not None:
             self.lock.close()
 

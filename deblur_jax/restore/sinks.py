@@ -121,10 +121,7 @@ class ClipSink:
         return notes
 
     def close(self) -> None:
-        """What is finished stays in the hidden folder; one without a single segment goes."""
         for encoder in self._encoders:
-            if not encoder.segments.states:
-                encoder.segments.remove()
             encoder.segments.close()
 
 

@@ -26,6 +26,7 @@ FAILURES = (FFmpegError, OSError, ValueError)  # what FFmpeg may raise on any fi
 _UNSPECIFIED = 2  # of the tables of H.273: primaries, transfer and matrix
 _RGB_MATRIX = 0
 _RESTART = Fraction(1, 10)  # of a second: where times run back by more, a clock begins again
+_RESTARTING = (".ts", ".mts", ".m2ts", ".mpg", ".mpeg")  # may be recordings, one behind the other
 _HD = 720  # rows from which on a clip without a tag is taken for BT.709, as players do
 _FINE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 
@@ -120,6 +121,10 @@ class Loss:
 
     def counts(self) -> dict[str, int]:
         return {key: getattr(self, key) for key in ("packets", "damaged", "resized", "restarts")}
+
+    def set(self, counts: dict[str, int]) -> None:
+        for key, count in counts.items():
+            setattr(self, key, count)
 
     def notes(self) -> list[str]:
         said = [f"{self.packets} frames cannot be decoded and are missing"] if self.packets else []
@@ -239,21 +244,27 @@ def frames(
     """
     base = clip.time_base
     first = None if start is None else start / base
-    target = after[1] if after else None if first is None else int(first)
-    index, last = (after[0] if after else -1), (after[1] if after else None)
-    before, said = loss.counts(), None
+    # Where a clock may begin again, a time says too little: from the start, and by number.
+    counted = after[0] if after and clip.path.suffix.lower() in _RESTARTING else -1
+    sought = after if counted < 0 else None
+    target = sought[1] if sought else None if first is None else int(first)
+    index, last = sought or (-1, None)
+    before, said, wanted = loss.counts(), None, False
     for frame, pts in _sought(clip, loss, target):
         loss.restarts += said is not None and (pts - said) * base < -_RESTART
         said = pts
-        if (first is not None and pts < first) or (after and pts <= after[1]):
-            # Counted then, or not wanted.
-            loss.packets, loss.damaged, loss.restarts = (before[key] for key in ("packets", "damaged", "restarts"))
+        if not wanted and ((first is not None and pts < first) or (sought and pts <= sought[1])):
+            loss.set(before)  # counted then, or not wanted
             continue
+        wanted = True
         if end is not None and pts * base >= end:
             return
         if last is not None and pts <= last:
             pts = last + 1  # two frames at one time: both are kept
         index, last = index + 1, pts
+        if index <= counted:
+            loss.set(before)
+            continue
         if index % every:
             continue
         loss.resized += (frame.width, frame.height) != (clip.width, clip.height)
@@ -326,6 +337,7 @@ def _decoded(container: Any, stream: Any, loss: Loss) -> Iterator[av.VideoFrame]
             if clock is not None and packet.dts is not None and (packet.dts - clock) * stream.time_base < -_RESTART:
                 counts = False  # earlier times are no sign of a loss from here on
                 sent.clear()
+                damaged.clear()
             clock = packet.dts
             if counts:
                 sent.add(packet.pts)
@@ -337,6 +349,7 @@ def _decoded(container: Any, stream: Any, loss: Loss) -> Iterator[av.VideoFrame]
                 loss.packets += len(lost)
                 loss.damaged += frame.is_corrupt or frame.pts in damaged
                 sent -= lost | {frame.pts}
+                damaged.discard(frame.pts)
             yield frame
         if packet is None:
             loss.packets += len(sent)

@@ -74,7 +74,7 @@ def base() -> Config:
             "log_every": 50,
             "val": {"every": 1000, "count": 16, "side": 256, "pictures": 4},
             "checkpoint": {"every": 1000, "keep": 2},
-            "diverged": 20.0,  # a loss this many times its running mean ends the run; 0: never
+            "diverged": 20.0,  # a loss this many times its running mean ends the run, or goes back (--on-nan); 0: never
         }
     )
 
@@ -114,8 +114,9 @@ def complete(config: Config) -> Config:
         raise UserError("config.steps and config.batch must be at least 1")
     for name, least in _LEAST.items():
         group, _, field = name.rpartition(".")
-        if not (value := (config[group] if group else config)[field]) >= least:
-            raise UserError(f"config.{name} must be at least {least:g}, not {value:g}")
+        value = (config[group] if group else config)[field]
+        if not (isinstance(value, (int, float)) and value >= least):
+            raise UserError(f"config.{name} must be at least {least:g}, not {value}")
     for name, values in (("data.weights", config.data.weights), ("scales", config.scales)):
         if not all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values):
             raise UserError(f"config.{name} must be numbers from 0, not {tuple(values)}")
@@ -149,7 +150,7 @@ _LEAST = {
     "val.count": 1,
     "val.pictures": 0,
     "checkpoint.every": 1,
-    "checkpoint.keep": 1,
+    "checkpoint.keep": 0,
     "seed": 0,
     "data.threads": 1,
     "data.workers": 0,
@@ -174,6 +175,8 @@ def _compare(config: Any, known: Any, prefix: str) -> None:
         field = f"{prefix}{name}"
         if name not in known:
             raise UserError(f"config.{field}: no such field{_nearest(name, known)}")
+        if isinstance(known[name], ConfigDict) and not isinstance(config[name], ConfigDict):
+            raise UserError(f"config.{field} must be a group of fields, not {config[name]!r}")
         if isinstance(known[name], ConfigDict) and field not in _FREE:
             _compare(config[name], known[name], f"{field}.")
 

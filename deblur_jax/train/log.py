@@ -38,7 +38,7 @@ class Log:
             return
         lines = self._path.read_text().splitlines() if self._path.exists() else []
         write_whole(self._path, "".join(f"{line}\n" for line in lines if _step(line) <= step).encode())
-        if step:
+        if lines:
             self._event(step + 1, session_log=SessionLog(status=SessionLog.START))
 
     def report(self, step: int, numbers: dict[str, float], *, loud: bool = False) -> None:

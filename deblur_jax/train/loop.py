@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import jax
@@ -69,9 +69,7 @@ class _Stop:
             while number := woken.recv(1):
                 if number[0] in ours and not self.stepped:
                     print("stopped before its first step; the same command begins there", file=sys.stderr, flush=True)
-                    for child in multiprocessing.active_children():
-                        child.terminate()
-                    os._exit(RESUMABLE)
+                    _exit(RESUMABLE)
 
     def at(self, step: int) -> bool:
         self.stepped = True
@@ -86,6 +84,13 @@ class _Stop:
             signal.signal(s, handler)
 
 
+def _exit(code: int) -> NoReturn:
+    """At once, without what other threads and processes wait for."""
+    for child in multiprocessing.active_children():
+        child.terminate()
+    os._exit(code)
+
+
 def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: bool = False) -> int:
     """Trains, or goes on, to `config.steps`, in the workdir at `address`.
 
@@ -93,7 +98,8 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
     """
     mesh = meshes.make(**config.mesh)
     _check_sizes(config, mesh)
-    module, parameters = network(config, read=not begun(address))
+    anew = not begun(address)
+    module, parameters = network(config, read=anew)
     train, val = data.sources(config)
     recipe = data.recipe(config)
     windows = data.recorded(config, recipe)
@@ -109,7 +115,11 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
             return feed(loader.batches(start), meshes.rows_of_batch(mesh))
 
         state = begin()
-        state, start = checkpoints.restore(state) or (state, 0)
+        restored = checkpoints.restore(state)
+        if restored is None and not anew:  # what looked like a checkpoint was none
+            parameters = network(config)[1]
+            state = begin()
+        state, start = restored or (state, 0)
         if start > config.steps or (start == config.steps and workdir.has("final.safetensors")):
             raise UserError(f"{workdir}: step {start} of {config.steps} is done already; --config.steps=MORE goes on")
         log = Log(workdir.folder, start, config.steps, writes=first)
@@ -216,7 +226,8 @@ class _Trainer:
                 if jax.process_count() > 1:
                     # The others wait for this process in their step, and JAX's orderly exit would wait for them.
                     print(f"deblur train: {error}", file=sys.stderr, flush=True)
-                    os._exit(2)
+                    self.workdir.send()
+                    _exit(2)
                 raise
             self.waited += time.perf_counter() - waiting
             numbers = self.advance(batch)
@@ -273,7 +284,10 @@ class _Trainer:
         checkpoints.wait()
         self.pending.clear()
         self.state, self.at = checkpoints.restore(self.state) or (begin(), 0)
-        self.log.back(self.at)
+        try:
+            self.log.back(self.at)
+        except (OSError, UserError) as error:
+            self.log.say(f"deblur train: what came after step {self.at} stays in the log: {error}")
         over = ", ".join(str(at) for at in sorted(self.bad) if at > self.at)
         self.log.say(f"back to step {self.at}; to be passed over: the batches of {over}")
         self.last_report = (self.at, time.perf_counter())
@@ -297,8 +311,8 @@ class _Trainer:
         """At the numbers of the oldest step that nobody has looked at."""
         at, numbers, batch = self.pending.popleft()
         numbers = {name: float(value) for name, value in jax.device_get(numbers).items()}
-        diverged = self.config.diverged and numbers["loss"] > self.config.diverged * self.mean_loss
         finite, sound = numbers.pop("finite"), numbers.pop("sound")
+        diverged = finite and self.config.diverged and numbers["loss"] > self.config.diverged * self.mean_loss
         if finite and sound and not diverged:
             if at > max(self.bad, default=0):
                 self.skipped = 0
@@ -319,7 +333,7 @@ class _Trainer:
         else:
             what += f"; its batch is in {self.workdir}/{name}"
         self.skipped += 1
-        if self.on_nan == "rollback" and self.skipped <= _MOST_SKIPPED:
+        if self.on_nan == "rollback" and self.skipped <= _MOST_SKIPPED and len(self.bad) < 10 * _MOST_SKIPPED:
             if sound and not diverged:  # it had no gradient
                 self.log.say(f"{what}; skipped")
                 return DONE

@@ -149,6 +149,28 @@ def test_a_clock_that_begins_again(restore, tmp_path):
     assert f"{packets - kept} damaged packets of the audio were left out" in report.notes
 
 
+@pytest.mark.parametrize("done", [150, 250])
+def test_going_on_where_a_clock_begins_again(restore, tmp_path, done):
+    """Stopped before that place, and behind it."""
+    once = clips.make(tmp_path / "a.ts", size=(32, 32), frames=160)
+    source = tmp_path / "in.ts"
+    source.write_bytes(2 * once.read_bytes())
+    assert restore(source, "whole.mkv").frames == 320
+    seen = []
+
+    def stop(frame, time):
+        seen.append(time)
+        if len(seen) == done:
+            raise UserError("enough")
+
+    with pytest.raises(UserError, match="enough"):
+        restore(source, "out.mkv", hook=stop)
+    report = restore(source, "out.mkv")
+    assert (report.resumed, report.frames) == (done // 120 * 120, 320)
+    assert any(note.startswith("its clock begins again: ") for note in report.notes), report.notes
+    assert clips.said(tmp_path / "out.mkv") == clips.said(tmp_path / "whole.mkv")
+
+
 def test_turned_by_an_odd_angle(restore, tmp_path):
     half = round(65536 * 0.5**0.5)
     matrix = (half, half, 0, -half, half, 0, 0, 0, 1 << 30)
@@ -169,6 +191,12 @@ def test_two_at_once(restore, tmp_path):
     again.close()
     assert restore(source, "out.mp4").frames == 4
     assert not list(tmp_path.glob(".out.mp4*"))
+    # Of a comparison that another command writes no folder stays.
+    other = Segments.open(tmp_path / "both" / "new.mp4", {})
+    with pytest.raises(UserError, match=r"both/new.mp4: another command is writing it$"):
+        restore(source, "new.mp4", compare=tmp_path / "both")
+    other.close()
+    assert not list(tmp_path.glob("**/.new.mp4*"))
 
 
 def test_what_cannot_be_written_as_it_was(restore, tmp_path):
