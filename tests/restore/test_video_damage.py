@@ -149,6 +149,7 @@ def test_a_clock_that_begins_again(restore, tmp_path):
     assert f"{packets - kept} damaged packets of the audio were left out" in report.notes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("done", [150, 250])
 def test_going_on_where_a_clock_begins_again(restore, tmp_path, done):
     """Stopped before that place, and behind it."""

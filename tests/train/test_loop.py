@@ -218,6 +218,7 @@ def test_what_diverges_goes_back_to_the_last_checkpoint(tiny, tmp_path, capfd, m
     assert loop.run(tiny(steps=12), tmp_path / "hopeless") == loop.DONE
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays_and_the_others_go(tiny, tmp_path):
     """Also when the run is taken up again."""
     kept = {"every": 1, "keep": 2}
