@@ -56,9 +56,12 @@ class Segments:
         except (OSError, ValueError):
             same = False
         if not same:
-            for old in found.folder.iterdir():
-                if old.name != _LOCK:
-                    old.unlink()
+            try:
+                for old in found.folder.iterdir():
+                    if old.name != _LOCK:
+                        old.unlink()
+            except OSError as error:
+                raise UserError(f"{found.folder}: cannot be emptied: {error.strerror}") from None
             write_whole(said, json.dumps(found.job).encode())
         while (path := found._path(len(found.states))).exists():
             found.states.append(_header(path)["state"])
