@@ -49,9 +49,10 @@ def baselines(grid: Grid | None) -> dict[str, tuple[str, Method]]:
         return np.asarray(restoration.wiener(_tapered(picture, kernel), kernel, _BALANCE, clip=False))
 
     def richardson_lucy(picture: np.ndarray, kernel: np.ndarray, encoding: str) -> np.ndarray:
-        # It divides by what it expects to see: a little light everywhere, which no blur moves, keeps that from nothing.
-        lit = _PEDESTAL + _light(np.pad(picture, _BORDER, mode="reflect"), encoding)
-        found = restoration.richardson_lucy(lit, kernel, num_iter=_ITERATIONS, clip=False)
+        # It divides by what it expects to see: a little light everywhere, which no blur moves, keeps that from nothing,
+        # and double precision from going below it, where single precision swings up to what spoils the picture.
+        lit = _PEDESTAL + _light(np.pad(picture, _BORDER, mode="reflect"), encoding).astype(np.float64)
+        found = restoration.richardson_lucy(lit, kernel.astype(np.float64), num_iter=_ITERATIONS, clip=False)
         return _stored(found - _PEDESTAL, encoding)
 
     def oracle(deconvolve: Callable[[np.ndarray, np.ndarray, str], np.ndarray]) -> Method:
