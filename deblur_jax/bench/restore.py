@@ -65,8 +65,11 @@ def _torch(weights: Weights, frames: np.ndarray, expected: np.ndarray) -> dict[s
     import torch  # pyright: ignore[reportMissingImports]  # isort: skip
 
     device = "cpu" if jax.default_backend() == "cpu" else "cuda"
-    entry = weights.entry
-    network = torch_networks.build(entry.deployed().config, weights.deployed(), device).eval()  # pyright: ignore
+    config: Any = weights.entry.merged().config
+    if not isinstance(config, torch_networks.WRITTEN):
+        print(f"torch: {weights.network} has not been written in PyTorch here, left out", file=sys.stderr)
+        return {}
+    network = torch_networks.build(config, weights.deployed(), device).eval()
     given = torch.from_numpy(np.array(frames)).permute(0, 3, 1, 2)
 
     def run(network: Any) -> np.ndarray:

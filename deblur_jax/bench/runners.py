@@ -113,13 +113,11 @@ def _torch(mode: str) -> Callable[[Given], Ready]:
         import torch  # pyright: ignore[reportMissingImports]
 
         from deblur_jax.bench import torch_networks
-        from deblur_jax.models.multiscale import MultiScaleConfig
-        from deblur_jax.models.nano import NanoConfig
         from deblur_jax.weights import load
 
         weights, half = load(given.weights), given.precision == "fp16"
         config: Any = weights.entry.deployed().config  # pyright: ignore[reportAttributeAccessIssue]
-        if not isinstance(config, MultiScaleConfig | NanoConfig):
+        if not isinstance(config, torch_networks.WRITTEN):
             raise CannotRun(f"{weights.network} has not been written in PyTorch here")
         if half and given.device == "cpu":
             raise CannotRun("half precision is for GPUs")

@@ -119,6 +119,9 @@ class Nano(nn.Module):
         return x
 
 
+WRITTEN = MultiScaleConfig | NanoConfig  # the networks that are written here
+
+
 def build(config: MultiScaleConfig | NanoConfig, params: Mapping, device: str) -> Any:
     """The network of a config with our parameters, in channels_last."""
     network: Any

@@ -158,16 +158,22 @@ def labels_of(models: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     taken by something else."""
     labels: list[str] = []
     for model in models:
-        path = Path(model)
-        if path.suffix == ".safetensors":
-            path = path.resolve().parent if path.stem in ("best", "final") else path.with_suffix("")
-        label = (path if path.name else path.resolve()).name or model
+        label = _label(model)
         others, number = {*labels, *taken, "blurry", "sharp"}, 2
         unique = label
         while unique in others:
             unique, number = f"{label}-{number}", number + 1
         labels.append(unique)
     return labels
+
+
+def _label(model: str) -> str:
+    path = Path(model)
+    if "+" in model and not path.exists():  # a mean of several
+        return "+".join(map(_label, model.split("+")))
+    if path.suffix == ".safetensors":
+        path = path.resolve().parent if path.stem in ("best", "final") else path.with_suffix("")
+    return (path if path.name else path.resolve()).name or model
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -57,9 +57,9 @@ def _list(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
     from deblur_jax.weights import library
     from deblur_jax.weights.published import PUBLISHED
-    from deblur_jax.weights.store import BUNDLED, bundled
+    from deblur_jax.weights.store import bundled, bundled_file
 
-    files = [(name, "bundled", BUNDLED / f"{name}.safetensors") for name in bundled()]
+    files = [(name, "bundled", bundled_file(name)) for name in bundled()]
     for name in library.names():
         # A later version may come with weights by that name, which are then the ones that are found.
         whose = "hidden" if name in bundled() else "yours"

@@ -164,8 +164,7 @@ def _card(
     bound: float,
     files: dict[str, bytes],
 ) -> dict[str, Any]:
-    entry, given = weights.entry, weights.card
-    known = facts.measure_network(entry) if weights.variant else facts.read()[weights.network]
+    known, given = facts.of(weights), weights.card
     largest = max(report["cases"], key=lambda case: math.prod(case["shape"][1:3]))["shape"]
     training = {key: given[key] for key in ("summary", "data", "training", "scores", "step", "version") if key in given}
     return {

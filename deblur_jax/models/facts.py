@@ -43,6 +43,13 @@ def read() -> dict[str, Facts]:
     return {name: Facts(**facts) for name, facts in json.loads(PATH.read_text()).items()}
 
 
+def of(weights: Any) -> Facts:
+    """Of the network that `Weights` are for. One that has no name here is measured: a variant has other parameters,
+    costs and another receptive field than the network it is named after."""
+    named = None if weights.variant else read().get(weights.network)
+    return named or measure_network(weights.entry)
+
+
 def measure(name: str) -> Facts:
     """Counts the parameters and operations and measures the receptive field of a network of the zoo."""
     from deblur_jax.models import zoo

@@ -12,6 +12,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.models import layers
 from deblur_jax.models.deepdeblur import DeepDeblur, DeepDeblurConfig
 from deblur_jax.models.maxim import Maxim, MaximConfig, without_coarse_outputs
+from deblur_jax.models.mean import Mean, MeanConfig, member
 from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
 from deblur_jax.models.nano import Nano, NanoConfig, merge
 
@@ -42,13 +43,28 @@ class Network:
 
     def deployed(self, *, dtype: layers.Dtype = jnp.float32) -> nn.Module:
         """The network as it is shipped and run; its parameters are `merge(trained parameters)`."""
-        merged = getattr(self.config, "merged", lambda: self.config)
-        return self.module(merged(), dtype=dtype)
+        return self.module(self.merged().config, dtype=dtype)
 
+    def merged(self) -> "Network":
+        """What is left of it when the branches that it learns with are merged; itself if it has none."""
+        merged = getattr(self.config, "merged", None)
+        return dataclasses.replace(self, config=merged()) if merged else self
+
+
+def _mean(members: tuple[Network, ...]) -> Network:
+    def merge(params: dict) -> dict:
+        return {member(i): network.merge(params[member(i)]) for i, network in enumerate(members)}
+
+    return Network(Mean, MeanConfig(members), "the mean of their answers", merge)
+
+
+_NANO = Network(Nano, NanoConfig.nano(), "ours", merge)
+_SMALL = Network(MultiScale, MultiScaleConfig.small(), _NAH)
 
 NETWORKS: dict[str, Network] = {
-    "nano": Network(Nano, NanoConfig.nano(), "ours", merge),
-    "small": Network(MultiScale, MultiScaleConfig.small(), _NAH),
+    "nano": _NANO,
+    "small": _SMALL,
+    "nano+small": _mean((_NANO, _SMALL)),  # whose weights come with the package; `get` makes any other mean
     "medium": Network(MultiScale, MultiScaleConfig.medium(), _NAH),
     "large": Network(MultiScale, MultiScaleConfig.large(), _NAH),
     "small_uniform": Network(MultiScale, MultiScaleConfig.small_uniform(), _NAH),
@@ -62,8 +78,11 @@ NETWORKS: dict[str, Network] = {
 
 
 def get(name: str) -> Network:
-    if name not in NETWORKS:
-        near = difflib.get_close_matches(name, NETWORKS, 1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NETWORKS)}"
-        raise UserError(f"no network is called {name!r}; {hint}")
-    return NETWORKS[name]
+    """By name; `a+b` is the mean of both."""
+    if name in NETWORKS:
+        return NETWORKS[name]
+    if "+" in name:
+        return _mean(tuple(get(one) for one in name.split("+")))
+    near = difflib.get_close_matches(name, NETWORKS, 1)
+    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NETWORKS)}"
+    raise UserError(f"no network is called {name!r}; {hint}")

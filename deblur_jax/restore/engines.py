@@ -61,8 +61,7 @@ class JaxEngine:
         memory: int | None = None,
         dtype: str = "float32",
     ) -> None:
-        # A variant has other parameters, costs and another receptive field than the network it is named after.
-        self.facts = facts.measure_network(weights.entry) if weights.variant else facts.read()[weights.network]
+        self.facts = facts.of(weights)
         self.devices = list(devices or jax.devices())
         self.batch = len(self.devices)
         self._module = weights.entry.deployed(dtype=jnp.dtype(dtype).type)

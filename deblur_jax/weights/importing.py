@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deblur_jax.errors import UserError
-from deblur_jax.models import deepdeblur, maxim, zoo
+from deblur_jax.models import deepdeblur, maxim, multiscale, zoo
 from deblur_jax.models.matching import Fit, fit
 from deblur_jax.weights import store, tfjs
 from deblur_jax.weights.store import Weights
@@ -206,7 +206,8 @@ def _own(state: State) -> Any:
     """The network, and whether as deployed, whose parameters these are, or most of them."""
     names = next((names for first, names in _FIRST.items() if first in state), ())
     if _FIRST_OF_SCALES in state:
-        names = tuple(name for name in zoo.NETWORKS if name not in ("nano", *_MAXIM))
+        scaled = (multiscale.MultiScaleConfig, deepdeblur.DeepDeblurConfig)
+        names = tuple(name for name, network in zoo.NETWORKS.items() if isinstance(network.config, scaled))
     best = None
     for name in names:
         for form in ("training", "deployed"):

@@ -15,13 +15,14 @@ from safetensors.numpy import save as to_bytes
 
 from deblur_jax.errors import UserError
 from deblur_jax.files import is_address, store, write_whole
-from deblur_jax.models import zoo
+from deblur_jax.models import mean, zoo
 from deblur_jax.weights import artifact
 from deblur_jax.weights.artifact import Artifact
 from deblur_jax.weights.tensors import read_about, read_file
 
 _FORMAT = "deblur_jax 1"
-BUNDLED = Path(__file__).parent / "bundled"  # NAME.safetensors, and NAME.md: its model card
+BUNDLED = Path(__file__).parent / "bundled"  # NAME.safetensors, of a mean NAME.json; NAME.md: its model card
+_MERGED = {"branches"}  # fields of a network's config that make no difference once it is merged
 _IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leaves; the first one there is taken
 
 
@@ -107,14 +108,16 @@ def find(model: str) -> Weights | Artifact:
 
 
 def resolve(model: str) -> Weights:
-    """What `--model` names: weights of the package by name, a weights file, a training workdir, or the user's by name.
+    """What `--model` names: weights of the package by name, a weights file, a training workdir, or the user's by name;
+    with a plus between them, the mean of what several answer.
 
     What happens to be called nano in the working folder does not change what `nano` means; ./nano is that.
     """
     from deblur_jax.weights import library, published  # which are built on this
 
     if model in bundled():
-        return load(BUNDLED / f"{model}.safetensors")
+        file = bundled_file(model)
+        return load(file) if file.suffix == ".safetensors" else _mean(model, read_card(file)[1])
     if is_address(model):
         return _fetched(model)
     path = Path(model)
@@ -127,6 +130,8 @@ def resolve(model: str) -> Weights:
             return load(path / name)
     if model in library.names():
         return library.load(model)
+    if "+" in model:
+        return _mean(model)
     there = f"there are {', '.join([*bundled(), *library.names()])}"
     if hint := published.hint(model):
         raise UserError(f"{model}: its weights do not come with the package ({there}); {hint}")
@@ -137,8 +142,10 @@ def resolve(model: str) -> Weights:
     raise UserError(f"{model}: no such weights file or training workdir, and no weights by that name ({there})")
 
 
-def read_card(path: str | Path) -> tuple[str, dict[str, Any]]:
+def read_card(path: Path) -> tuple[str, dict[str, Any]]:
     """The network's name and the card alone, without reading or checking the parameters."""
+    if path.suffix == ".json":  # what comes with the package is whole
+        return path.stem, json.loads(path.read_text())
     about = read_about(path)
     try:
         card = json.loads(about["card"])
@@ -160,9 +167,30 @@ def _fetched(address: str) -> Weights:
         return load(here)
 
 
+def _mean(model: str, card: Mapping[str, Any] | None = None) -> Weights:
+    """Of what the sets with a plus between them answer, merged into one network."""
+    names = model.split("+")
+    if not all(names):
+        raise UserError(f"{model}: a plus stands between two sets of weights, as in nano+small")
+    found = [resolve(name) for name in names]
+    for name, one in zip(names, found, strict=True):
+        if "+" in one.network:
+            raise UserError(f"{name}: is a mean already ({one.network}); name its members")
+        if left := sorted(one.variant.keys() - _MERGED):
+            raise UserError(f"{name}: differs from {one.network} in {left[0]}; a mean takes networks as they are")
+    params = {mean.member(i): jax.device_get(one.deployed()) for i, one in enumerate(found)}
+    cards = [{"weights": name, "network": one.network, **one.card} for name, one in zip(names, found, strict=True)]
+    return Weights("+".join(one.network for one in found), params, dict(card or {"mean_of": cards}), merged=True)
+
+
 def bundled() -> list[str]:
-    """The names of the weights that come with the package."""
-    return sorted(path.stem for path in BUNDLED.glob("*.safetensors"))
+    """The names of the weights that come with the package, means last."""
+    return [path.stem for end in (".safetensors", ".json") for path in sorted(BUNDLED.glob(f"*{end}"))]
+
+
+def bundled_file(name: str) -> Path:
+    """Of weights the file, of a mean of them its card."""
+    return next(path for end in (".safetensors", ".json") if (path := BUNDLED / f"{name}{end}").is_file())
 
 
 def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> None:
@@ -184,7 +212,7 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
         card={**noted, **card},
         merged=True,
         half=True,
-        variant={name: value for name, value in found.variant.items() if name != "branches"},  # there are none now
+        variant={name: value for name, value in found.variant.items() if name not in _MERGED},  # there are none now
     )
 
 
@@ -197,10 +225,12 @@ def _check(
     flat: Mapping[str, np.ndarray], network: str, merged: bool, variant: Mapping[str, Any], path: Path | str
 ) -> None:
     """Every tensor must be the network's, by name, shape and kind of number."""
-    if network not in zoo.NETWORKS:
-        raise UserError(f"{path}: weights of {network!r}, a network that this version does not have")
     try:
-        entry = zoo.get(network).varied(**variant)
+        known = zoo.get(network)
+    except UserError:
+        raise UserError(f"{path}: weights of {network!r}, a network that this version does not have") from None
+    try:
+        entry = known.varied(**variant)
     except (TypeError, UserError) as error:
         raise UserError(f"{path}: {network} has no such variant: {error}") from None
     if words := misfit(flat, entry.deployed() if merged else entry.training()):

@@ -26,9 +26,10 @@ def test_add_list_show_remove(said, nano, tmp_path):
     code, out, err = said("list")
     assert (code, err) == (0, "")
     rows = [line.split() for line in out.splitlines()]
-    assert [row[:2] for row in rows[:3]] == [["nano", "bundled"], ["small", "bundled"], ["mine", "yours"]]
-    assert rows[2][2:] == [f"{file.stat().st_size / 2**20:.1f}", "MiB", "nano"]
-    assert out.splitlines()[3].startswith("deblur weights fetch maxim-gopro gets MAXIM")
+    assert [row[:2] for row in rows[:2]] == [["nano", "bundled"], ["small", "bundled"]]
+    assert [row[:2] for row in rows[2:4]] == [["nano+small", "bundled"], ["mine", "yours"]]
+    assert rows[3][2:] == [f"{file.stat().st_size / 2**20:.1f}", "MiB", "nano"]
+    assert out.splitlines()[4].startswith("deblur weights fetch maxim-gopro gets MAXIM")
     code, out, _ = said("show", "mine")
     assert json.loads(out) == {"network": "nano", "variant": {}, "merged": True, "data": "noise"}
     assert said("remove", "mine") == (0, "", "")
@@ -40,7 +41,7 @@ def test_a_list_for_programs(said, nano):
     said("add", nano("mine.safetensors"))
     _, out, _ = said("list", "--json")
     *bundled, mine = json.loads(out)
-    assert [row["name"] for row in bundled] == ["nano", "small"]
+    assert [row["name"] for row in bundled] == ["nano", "small", "nano+small"]
     for row in bundled:
         assert row["summary"].startswith(f"{row['name'].capitalize()}: ")
     assert (mine["name"], mine["whose"], mine["network"], mine["summary"]) == ("mine", "yours", "nano", "")
@@ -52,7 +53,7 @@ def test_a_broken_set_hides_no_other(said, nano, tmp_path):
     (tmp_path / "data" / "deblur_jax" / "weights" / "mine.safetensors").write_bytes(b"nothing")
     code, out, err = said("list")
     assert code == 1
-    assert [line.split()[0] for line in out.splitlines()[:3]] == ["nano", "small", "other"]
+    assert [line.split()[0] for line in out.splitlines()[:4]] == ["nano", "small", "nano+small", "other"]
     assert "mine.safetensors: not a whole safetensors file" in err
     assert err.count("\n") == 1
 

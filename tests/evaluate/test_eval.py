@@ -174,4 +174,5 @@ def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkey
 
 def test_labels_are_unique():
     models = ["runs/a/best.safetensors", "runs/b", "x/a.safetensors", "blurry.safetensors", "y/v1.5", "nano"]
-    assert labels_of(models) == ["a", "b", "a-2", "blurry-2", "v1.5", "nano"]
+    models += ["nano+runs/a/best.safetensors", "nano+small"]
+    assert labels_of(models) == ["a", "b", "a-2", "blurry-2", "v1.5", "nano", "nano+a", "nano+small"]

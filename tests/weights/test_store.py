@@ -145,3 +145,42 @@ def test_packing_merges_halves_and_forgets_the_machine(random_variables, tmp_pat
         assert target.stat().st_size < 3 * 2**20
         expected = weights.load(source).deployed()
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6), packed.params, expected)
+
+
+def test_a_mean_is_named_by_its_members(nano, tmp_path, monkeypatch):
+    """Of files, workdirs and names; packed it is one file, which is no longer of several."""
+    monkeypatch.chdir(tmp_path)
+    one, other = nano("one.safetensors"), nano("two/best.safetensors", seed=1)
+    found = weights.resolve("one.safetensors+two")
+    picture = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
+
+    def answer(weights_):
+        return jax.jit(weights_.entry.deployed().apply)({"params": weights_.deployed()}, picture)
+
+    expected = (answer(weights.resolve(str(one))) + answer(weights.resolve(str(other)))) / 2
+    np.testing.assert_allclose(answer(found), expected, atol=1e-6)
+    assert [member["weights"] for member in found.card["mean_of"]] == ["one.safetensors", "two"]
+
+    weights.pack("one.safetensors+two", tmp_path / "both.safetensors", card={"summary": "both"})
+    packed = weights.load(tmp_path / "both.safetensors")
+    np.testing.assert_allclose(answer(packed), expected, atol=1e-3)
+    assert (packed.network, packed.card["summary"]) == ("nano+nano", "both")
+    with pytest.raises(UserError, match=r"both.safetensors: is a mean already \(nano\+nano\)"):
+        weights.resolve("one.safetensors+both.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("nano+", "a plus stands between two sets of weights"),
+        ("nano+nothing", "^nothing: no such weights file"),
+        ("nano+wide.safetensors", "wide.safetensors: differs from nano in down_blocks"),
+    ],
+)
+def test_what_cannot_be_averaged_is_named(model, message, tmp_path, random_variables, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    variant = {"widths": (6, 8), "down_blocks": (1,), "middle_blocks": 1, "up_blocks": (1,)}
+    params = random_variables(NANO.varied(**variant).deployed())["params"]
+    weights.save("wide.safetensors", network="nano", params=params, card={}, merged=True, variant=variant)
+    with pytest.raises(UserError, match=message):
+        weights.resolve(model)
