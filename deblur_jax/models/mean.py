@@ -39,7 +39,7 @@ class Mean(nn.Module):
         self, blurred: Float[Array, "b h w 3"], *, train: bool = False
     ) -> Float[Array, "b h w 3"] | tuple[Float[Array, "b h w 3"]]:
         members = enumerate(self.config.members)
-        answers = [m.module(m.config, self.dtype, self.remat, name=member(i))(blurred) for i, m in members]
+        answers: list[Array] = [m.module(m.config, self.dtype, self.remat, name=member(i))(blurred) for i, m in members]
         mean = sum(answers[1:], answers[0]) / len(answers)
         return (mean,) if train else mean
 
