@@ -7,6 +7,7 @@ use is the identity, so the cost is the same for every draw; what no kind of a r
 
 import dataclasses
 import functools
+import math
 from typing import NamedTuple
 
 import jax
@@ -83,6 +84,16 @@ class Recipe:
         unknown = [kind for kind, _ in self.shares if kind not in KINDS]
         if unknown or not self.shares or any(share < 0 for _, share in self.shares) or not self._total():
             raise ValueError(f"shares must be of {', '.join(KINDS)}, from 0, not all 0: {self.shares}")
+        for name, least in (("margin", 0), ("views", 1), ("kernel_size", 1)):
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise ValueError(f"{name} must be a whole number from {least}, not {value!r}")
+        if self.kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, so that there is a middle, not {self.kernel_size}")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.type in (Range, "Range") and not _rises(value):
+                raise ValueError(f"{field.name} must be two numbers, the second no smaller, not {value!r}")
         if self.light_too and min(self.extent[0], self.radius[0], self.sigma[0]) <= 0:
             raise ValueError("with light_too the ranges of extent, radius and sigma must begin above 0")
 
@@ -91,6 +102,11 @@ class Recipe:
 
     def has(self, *kinds: str) -> bool:
         return any(kind in kinds and share > 0 for kind, share in self.shares)
+
+
+def _rises(value: object) -> bool:
+    numbers = isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, int | float) for v in value)
+    return numbers and -math.inf < value[0] <= value[1] < math.inf  # pyright: ignore
 
 
 class Pairs(NamedTuple):

@@ -79,7 +79,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         return 0
     except OSError as error:
-        # Files that cannot be read or written are UserErrors; what is left is our own standard output.
+        # Most files that cannot be read or written are UserErrors; what names none is our own standard output.
+        if error.filename is not None:
+            print(f"deblur {options.verb}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            return 2
         print(f"deblur {options.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)
         _abandon_stdout()
         return 1

@@ -8,6 +8,7 @@ frames are averaged.
 
 import argparse
 import math
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
 
     check(options)
     outputs = [path for path in (options.output, options.kernel_out, options.sharp_out) if path]
-    if len({path.resolve() for path in outputs}) < len(outputs):
+    if len({os.path.realpath(path) for path in outputs}) < len(outputs):
         raise UserError("one file is named for two of the outputs")
     for path in outputs:
         check_output(path, overwrite=options.overwrite)
@@ -198,7 +199,7 @@ def _kernel(kind: str, options: argparse.Namespace) -> Any:
 
     from deblur_jax import blur
 
-    extent, angle = options.extent, math.radians(options.angle)
+    extent, angle = options.extent, math.radians(options.angle % 360)
     size = 2 * math.ceil(extent / 2) + 3
     match kind:
         case "line":
@@ -287,7 +288,7 @@ def _turbulence(light: Any, options: argparse.Namespace, grid: tuple[int, int]) 
     # Looked up there, so seen the other way.
     moved = _local_kernels(-np.asarray(warp)[down, right][None], room=size // 2)
     flat = moved.reshape(-1, *moved.shape[2:])
-    spots = blur.convolve(flat[..., None], jnp.tile(kernel, (len(flat), 1, 1)))[..., 0].reshape(moved.shape)
+    spots = blur.convolve_fft(flat[..., None], jnp.tile(kernel, (len(flat), 1, 1)))[..., 0].reshape(moved.shape)
     return Made(blur.convolve_fft(bent[None], kernel[None])[0], light, spots)
 
 

@@ -8,6 +8,7 @@ not count against it. Pictures of more than 2048 pixels a side are judged as the
 import argparse
 import collections
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     if options.csv not in (None, "-"):
         table = images.check_output(options.csv, overwrite=options.overwrite, suffixes=(".csv", ".txt"))
     found = collect(options.inputs)
+    # Maps of an earlier run are no pictures of the user's, unless they are named one by one.
+    named = {os.path.realpath(name) for name in options.inputs}
+    found[:] = [item for item in found if not _is_map(item.path) or os.path.realpath(item.path) in named]
     if not found:
         raise UserError("; ".join([f"no pictures in {', '.join(map(str, options.inputs))}", *found.unread]))
     maps = _map_paths(found, options)
@@ -84,6 +88,13 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
+_MAP = ".sharpness.png"
+
+
+def _is_map(path: Path) -> bool:
+    return path.name.endswith(_MAP)
+
+
 class _Row:
     def __init__(self, path: Path, measured: Any, size: tuple[int, int], threshold: float):
         from deblur_jax.restore.sharpness import TOO_BLURRED
@@ -107,7 +118,7 @@ def _measure(path: Path, map_path: Path | None, options: argparse.Namespace) -> 
     from deblur_jax.restore.colour import is_linear
     from deblur_jax.restore.sharpness import sharpness
 
-    limit = round(options.max_pixels * 1e6) if math.isfinite(options.max_pixels) else None
+    limit = round(options.max_pixels * 1e6) if math.isfinite(options.max_pixels * 1e6) else None
     picture = pictures.read(images.read_bytes(path), path, max_pixels=limit)
     measured = sharpness(picture.pixels, linear=is_linear(picture))
     height, width = picture.pixels.shape[:2]
@@ -127,7 +138,7 @@ def _map_paths(found: Any, options: argparse.Namespace) -> dict[Path, Path]:
     paths: dict[Path, Path] = {}
     for item in found:
         target = options.map / item.path.relative_to(item.root)
-        paths[item.path] = target.with_name(f"{target.name}.sharpness.png")
+        paths[item.path] = target.with_name(target.name + _MAP)
     if len(set(paths.values())) < len(paths):
         raise UserError(f"{options.map}: two pictures have the same name there; name one folder at a time")
     for path in paths.values():

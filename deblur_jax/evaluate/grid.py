@@ -86,7 +86,7 @@ class Grid:
 def kept_photographs(folders: Sequence[Path], *, aside: float, listed: Path | None = None) -> list[Path]:
     """Those that training with this share keeps aside. With a list, exactly those it names, unchanged."""
     kept = []
-    for folder in folders:
+    for folder in {folder.resolve(): folder for folder in folders}.values():  # named twice, it is one
         splits = trees.photos(folder)
         several = splits.get("val") or [e for e in splits.get("train", []) if trees.is_kept_aside(e.sequence, aside)]
         kept += [example.sharp for example in several]

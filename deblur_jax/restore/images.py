@@ -9,9 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from deblur_jax.blur.camera import linear_to_srgb
 from deblur_jax.errors import UserError
 from deblur_jax.files import write_whole
 from deblur_jax.restore import pictures
+from deblur_jax.restore.colour import is_linear
 
 _WRITABLE = (".png", ".jpg", ".jpeg", ".webp")
 # How the files begin whose depth OpenCV hands over scaled to all of 8 or 16 bits. Others (10-bit AVIF, 12-bit
@@ -20,11 +22,13 @@ _READABLE = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF", b"BM")
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """Any picture that `pictures` reads as float32 RGB `(h w 3)` in [0, 1], upright.
+    """Any picture that `pictures` reads as float32 RGB `(h w 3)` in [0, 1], upright, sRGB-encoded.
 
-    Grey becomes RGB; an alpha channel is left out.
+    Grey becomes RGB; an alpha channel is left out; what the file says to be proportional to light is encoded.
     """
-    return as_rgb(pictures.read(read_bytes(path), path).pixels)
+    picture = pictures.read(read_bytes(path), path)
+    rgb = as_rgb(picture.pixels)
+    return np.asarray(linear_to_srgb(rgb)) if is_linear(picture) else rgb
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
@@ -107,12 +111,15 @@ def encode_image(pixels: np.ndarray, suffix: str, *, quality: int = 92, effort: 
 def check_output(path: str | Path, *, overwrite: bool, suffixes: tuple[str, ...] = _WRITABLE) -> Path:
     """Refuses, before any work is done, an output that cannot be written or would replace a file unasked."""
     path = Path(path)
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory, name a file")
-    if path.exists() and not overwrite:
-        raise UserError(f"{path}: exists already; --overwrite replaces it")
-    if not path.parent.is_dir():
-        raise UserError(f"{path.parent}: no such directory")
+    try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory, name a file")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path}: exists already; --overwrite replaces it")
+        if not path.parent.is_dir():
+            raise UserError(f"{path.parent}: no such directory")
+    except OSError as error:  # a folder that may not be looked into, a name that is too long
+        raise UserError(f"{path}: {error.strerror}") from None
     if path.suffix.lower() not in suffixes:
         raise UserError(f"{path}: cannot write {path.suffix or 'a file without suffix'}; {' '.join(suffixes)} work")
     return path

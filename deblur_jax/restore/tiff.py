@@ -27,6 +27,8 @@ _XMP, _ICC = 700, 34675
 def size(file: io.BytesIO | io.BufferedReader) -> tuple[int, int]:
     with tifffile.TiffFile(file) as opened:
         page = opened.pages.first
+        if not (isinstance(page.imagewidth, int) and isinstance(page.imagelength, int)):
+            raise ValueError("its sides are no numbers")
         return page.imagewidth, page.imagelength
 
 
@@ -92,6 +94,8 @@ def _put(picture: Picture, page: tifffile.TiffPage) -> None:
     if kind == PHOTOMETRIC.MINISWHITE:
         most = 1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
         pixels[..., :1] = most - pixels[..., :1]
+    if pixels.shape[2] < colours:
+        raise Refused(f"a TIFF of {pixels.shape[2]} samples a pixel where there must be {colours}")
     extra = pixels[..., colours:]
     pixels = pixels[..., :colours]
     if kind == PHOTOMETRIC.SEPARATED:

@@ -120,6 +120,8 @@ def complete(config: Config) -> Config:
     for name, values in (("data.weights", config.data.weights), ("scales", config.scales)):
         if not all(isinstance(value, (int, float)) and 0 <= value < math.inf for value in values):
             raise UserError(f"config.{name} must be numbers from 0, not {tuple(values)}")
+    if not (isinstance(config.seed, int) and config.seed < 2**32):  # JAX would count modulo that
+        raise UserError(f"config.seed must be a whole number below 2^32, not {config.seed}")
     betas = config.optim.betas
     if len(betas) != 2 or not all(isinstance(beta, (int, float)) and 0 <= beta < 1 for beta in betas):
         raise UserError(f"config.optim.betas must be two numbers from 0 and below 1, not {tuple(betas)}")

@@ -1,6 +1,7 @@
 """What a run trains on and is judged by."""
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,16 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deblur_jax.blur.synthesis import Recipe, synthesise
+from deblur_jax.blur.synthesis import Recipe
 from deblur_jax.errors import UserError
-from deblur_jax.files import local, write_whole
+from deblur_jax.files import local, make_folder, write_whole
 from deblur_jax.pipeline import poses, trees
-from deblur_jax.pipeline.loader import Loader, LoaderConfig, to_float
+from deblur_jax.pipeline.loader import Loader, LoaderConfig
 from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source, splits_of
 from deblur_jax.restore.images import encode_image
+from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step
 from deblur_jax.train.config import Config
-from deblur_jax.train.mesh import everywhere
 
 
 def sources(config: Config) -> tuple[list[Source], list[Source]]:
@@ -148,23 +149,28 @@ def write_pairs(
 ) -> None:
     """`count` pairs as the training step would make them, as PNG in `folder`/blur and /sharp; goes on where it stopped.
 
-    Batch by batch from (seed + offset, batch): the same command writes the same pairs.
+    Batch by batch from (seed + offset, batch): the same command writes the same pairs, and another one's are not mixed
+    with them.
     """
     made = recipe(config)
     windows = recorded(config, made)
     seed, batch = config.seed + offset, config.batch
     for side in ("blur", "sharp"):
-        (folder / side).mkdir(parents=True, exist_ok=True)
-    there = sum(1 for path in (folder / "sharp").glob("*.png") if (folder / "blur" / path.name).is_file())
-    first = min(there, count) // batch
+        make_folder(folder / side)
+    _check_plan(config, sources, folder, seed)
+    missing = (
+        n for n in range(count) if not all((folder / side / f"{n:06d}.png").is_file() for side in ("blur", "sharp"))
+    )
+    first = next(missing, count) // batch
     pictures = _loader(config, sources, made, seed).batches(first)
     compiled = jax.jit(
-        lambda number, sharp: synthesise(
+        lambda number, sharp: step.pairs(
             jax.random.fold_in(jax.random.key(seed), number),
-            to_float(sharp),
+            {"sharp": sharp},
             recipe=made,
             recorded=None if windows is None else jnp.asarray(windows),
-        )[:2]
+            mesh=meshes.make(1),
+        )
     )
     with ThreadPoolExecutor(4) as pool:
         for number in range(first, -(-count // batch)):
@@ -178,6 +184,22 @@ def write_pairs(
                 future.result()
             if tick:
                 tick(min((number + 1) * batch, count), count)
+
+
+def _check_plan(config: Config, sources: Sequence[Source], folder: Path, seed: int) -> None:
+    """Refuses a folder with pairs that were made in another way; notes how these are."""
+    ends = [[len(source), *(Path(source[i].name).name for i in (0, len(source) - 1))] for source in sources]
+    drawn = {name: config.data[name] for name in ("frames", "max_side", "shrink", "weights")}
+    plan = {"seed": seed, "batch": config.batch, "crop": config.crop, "blur": config.blur.to_dict(), "from": ends}
+    text = json.dumps({**plan, **drawn}, indent=1) + "\n"
+    path = folder / "plan.json"
+    again = f"{folder}: {{}}; name another folder, or remove this one"
+    if path.is_file():
+        if path.read_text(errors="replace") != text:
+            raise UserError(again.format("holds pairs of another seed, recipe, crop, batch or other pictures"))
+    elif any((folder / "sharp").glob("*.png")):
+        raise UserError(again.format("holds pairs, and no plan.json that says how they were made"))
+    write_whole(path, text.encode())
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:
@@ -197,10 +219,12 @@ def validation(
         max_side=config.data.max_side or None,
     )
     batch = next(Loader(val, loading).batches())
-    on_devices = {n: jax.device_put(v, everywhere(mesh)) for n, v in batch.items() if n in ("blur", "sharp", "paired")}
+    on_devices = {
+        n: jax.device_put(v, meshes.everywhere(mesh)) for n, v in batch.items() if n in ("blur", "sharp", "paired")
+    }
     windows_there = None if windows is None else jnp.asarray(windows)
 
     def pairs(batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         return step.pairs(jax.random.key(config.seed), batch, recipe=made, recorded=windows_there, mesh=mesh)
 
-    return jax.jit(pairs, out_shardings=everywhere(mesh))(on_devices)
+    return jax.jit(pairs, out_shardings=meshes.everywhere(mesh))(on_devices)

@@ -211,6 +211,15 @@ def test_what_cannot_be_made_is_an_error(pictures):
     for shares in ((("wobble", 1.0),), (), (("sharp", 0.0),), (("sharp", 1.0), ("line", -0.5))):
         with pytest.raises(ValueError, match="shares must be of sharp"):
             Recipe(shares=shares)
+    for field, value, message in (
+        ("margin", -5, "margin must be a whole number from 0, not -5"),
+        ("views", 0, "views must be a whole number from 1"),
+        ("kernel_size", 8, "kernel_size must be odd"),
+        ("sigma", (2.0, 1.0), "sigma must be two numbers, the second no smaller"),
+        ("gain", (float("nan"), 1.0), "gain must be two numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            dataclasses.replace(PLAIN, **{field: value})
     recipe = dataclasses.replace(PLAIN, shares=(("recorded", 1.0),))
     with pytest.raises(ValueError, match="none was given"):
         synthesise(KEY, pictures, recipe=recipe)

@@ -124,9 +124,10 @@ def test_a_hook(restore, tmp_path):
         "def fail(frame, time): raise ValueError('no such\\nframe')\n"
         "def draw(frame, time): frame[:] = 0\n"
     )
-    assert restore("in.mp4", "-o", "out.mp4", "--hook", "behind:see")[0] == 0
-    assert restore("in.mp4", "-o", "drawn.mp4", "--hook", "behind:draw")[0] == 0
-    np.testing.assert_array_equal(clips.planes(tmp_path / "drawn.mp4"), clips.planes(tmp_path / "out.mp4"))
+    # Without loss: once in some thousand times x264 encodes the same frames in another way.
+    assert restore("in.mp4", "-o", "out.mkv", "--codec", "ffv1", "--hook", "behind:see")[0] == 0
+    assert restore("in.mp4", "-o", "drawn.mkv", "--codec", "ffv1", "--hook", "behind:draw")[0] == 0
+    np.testing.assert_array_equal(clips.planes(tmp_path / "drawn.mkv"), clips.planes(tmp_path / "out.mkv"))
     assert sys.modules["behind"].calls == [((48, 64, 3), pytest.approx(n / 25)) for n in range(3)]
     code, _, err = restore("in.mp4", "-o", "other.mp4", "--hook", "behind:fail")
     assert code == 2

@@ -96,3 +96,16 @@ def test_mistakes_get_one_line_and_exit_code_2(folder, capsys, arguments, compla
     out, err = capsys.readouterr()
     assert (out, err.count("\n")) == ("", 1)
     assert complaint in err
+
+
+def test_maps_of_an_earlier_run_are_no_pictures(folder, capsys):
+    for _ in range(2):
+        assert main(["sharpness", "in", "--map", "in/maps", "--overwrite"]) == 0
+        assert capsys.readouterr().err.startswith("4 pictures: ")
+    assert len(list((folder / "in" / "maps").rglob("*.png"))) == 4
+    assert main(["sharpness", "in/maps/sharp.png.sharpness.png"]) == 0
+    assert capsys.readouterr().err.startswith("1 pictures: ")
+
+
+def test_a_limit_beyond_all_numbers_is_none(folder):
+    assert main(["sharpness", "in", "--max-pixels", "1e308"]) == 0

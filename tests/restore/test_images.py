@@ -25,6 +25,17 @@ def test_grey_is_read_as_rgb(tmp_path):
     np.testing.assert_allclose(read_image(tmp_path / "x.png"), np.full((3, 4, 3), 0.2), rtol=1e-6)
 
 
+def test_what_is_stored_linearly_is_encoded(tmp_path):
+    from PIL import Image, PngImagePlugin
+
+    said = PngImagePlugin.PngInfo()
+    said.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    Image.fromarray(np.full((3, 4, 3), 55, np.uint8)).save(tmp_path / "x.png", pnginfo=said)
+    light = 55 / 255
+    encoded = np.full((3, 4, 3), 1.055 * light ** (1 / 2.4) - 0.055)
+    np.testing.assert_allclose(read_image(tmp_path / "x.png"), encoded, atol=1e-5)
+
+
 def test_exif_orientation_is_applied(tmp_path):
     from PIL import Image
 

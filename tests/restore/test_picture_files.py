@@ -428,3 +428,19 @@ def test_many_threads_read_and_write_at_once(capfd):
     assert sizes == sizes[: len(GOOD)] * 6
     os.write(2, b"still here\n")
     assert capfd.readouterr().err == "still here\n"
+
+
+@pytest.mark.parametrize(
+    ("tag", "kind", "value", "message"),
+    [
+        (262, 3, 2, "a TIFF of 2 samples a pixel where there must be 3"),  # RGB, it says
+        (256, 2, 65, "the picture is damaged"),  # its width is a text
+    ],
+)
+def test_tiffs_whose_tags_contradict_each_other(tag, kind, value, message, tmp_path):
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((4, 5, 2), np.uint8), photometric="minisblack", planarconfig="contig")
+    data = (tmp_path / "x.tif").read_bytes()
+    at = next(n for n in range(8, len(data)) if data[n : n + 2] == tag.to_bytes(2, "little") and data[n + 3] == 0)
+    changed = data[: at + 2] + kind.to_bytes(2, "little") + data[at + 4 : at + 8] + value.to_bytes(4, "little")
+    with pytest.raises(UserError, match=message):
+        pictures.read(changed + data[len(changed) :], "x.tif")

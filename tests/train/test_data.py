@@ -94,7 +94,7 @@ def test_a_folder_named_for_validation_gives_val_or_test_or_all_of_it(tmp_path):
         data.sources(made(raw, val=(str(raw),), frames=3))
 
 
-def test_neighbouring_frames_are_for_the_kind_frames(clips):
+def test_neighbouring_frames_are_for_the_kind_frames(clips, tmp_path):
     config = made(clips("a.mp4", "b.mp4"), frames=3)
     with pytest.raises(UserError, match="has the kind 'frames': here it is 3"):
         data.recipe(config)
@@ -103,10 +103,13 @@ def test_neighbouring_frames_are_for_the_kind_frames(clips):
     config.update({"batch": 2, "crop": ((0, 32),)})
     batch = next(data.loader(config, [train], data.recipe(config)).batches())
     assert batch["sharp"].shape == (2, 3, 48, 48, 3)
+    out = tmp_path / "out"
+    data.write_pairs(config, [train], out, 3)
+    assert [read_image(path).shape for path in sorted(out.rglob("*.png"))] == [(32, 32, 3)] * 6
 
 
 @pytest.mark.slow
-def test_pairs_are_written_and_gone_on_with(tmp_path):
+def test_pairs_are_written_and_gone_on_with(tmp_path, capsys):
     """The same pairs in one go or in two, from photographs kept apart."""
     photos = tmp_path / "photos"
     photos.mkdir()
@@ -122,7 +125,7 @@ def test_pairs_are_written_and_gone_on_with(tmp_path):
         "    return config\n"
     )
 
-    def blur(out, train, *more):
+    def blur(out, train, *more, code=0):
         command = [
             "data",
             "blur",
@@ -136,13 +139,17 @@ def test_pairs_are_written_and_gone_on_with(tmp_path):
             train,
             *more,
         ]
-        assert main([str(word) for word in command]) == 0
+        assert main([str(word) for word in command]) == code
         return {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*.png")}
 
     whole = blur("whole", 10, "--val", 3)
     assert len(whole) == 2 * 13
     blur("parts", 5)
     assert blur("parts", 10, "--val", 3) == whole
+    (tmp_path / "parts/train/blur/000002.png").unlink()
+    assert blur("parts", 10) == whole
+    assert blur("parts", 12, "--config.seed=7", code=2) == whole
+    assert "parts/train: holds pairs of another seed" in capsys.readouterr().err
     blurred, sharp = (read_image(tmp_path / "whole/train" / side / "000007.png") for side in ("blur", "sharp"))
     assert blurred.shape == (24, 24, 3)
     assert 0 < blurred.std() < 0.8 * sharp.std()
