@@ -1,4 +1,4 @@
-"""The mean of what several networks answer: each knows what the others do not, and they seldom err alike."""
+"""The mean of what several networks answer: each knows what the others do not."""
 
 import dataclasses
 import math
