@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from deblur_jax.errors import UserError
 from deblur_jax.pipeline.builders import DeblurBuilder
 from deblur_jax.pipeline.trees import Example
 
@@ -35,8 +36,14 @@ class Builder(DeblurBuilder):
         if not path.is_file():
             return [Example.unknown(path)]
         found = []
-        for line in path.read_text().splitlines():
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except ValueError:
+            raise UserError(f"{path}: is no text in UTF-8; take it from the archive once more") from None
+        for at, line in enumerate(lines, 1):
             if line.strip():
+                if len(line.split()) < 2:
+                    raise UserError(f"{path}: line {at} should name a sharp picture and a blurred one: {line.strip()}")
                 sharp, blur = (folder / name for name in line.split()[:2])
                 number = re.findall(r"\d+", sharp.stem)
                 found.append(Example(sharp.parent.parent.name, int(number[-1]) if number else 0, sharp, blur))

@@ -1,11 +1,13 @@
 """VisDrone 2019: pictures and videos from drones, sharp; the blur is artificial."""
 
+import re
 import zlib
 from pathlib import Path
 from typing import ClassVar
 
 import tensorflow_datasets as tfds
 
+from deblur_jax.errors import UserError
 from deblur_jax.pipeline import trees
 from deblur_jax.pipeline.builders import DeblurBuilder
 from deblur_jax.pipeline.trees import Example
@@ -15,6 +17,12 @@ COUNTS = {
     "det": {"train": 6471, "val": 548, "test": 1610},
     "vid": {"train": 24201, "val": 2846, "test": 6635},
 }
+
+
+def _frame(path: Path) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", path.stem):
+        raise UserError(f"{path}: is not called by a frame's number, as those of VisDrone are; move it away")
+    return int(path.stem)
 
 
 class Builder(DeblurBuilder):
@@ -56,7 +64,7 @@ class Builder(DeblurBuilder):
                 found = [Example(path.stem, 0, path) for path in trees.pictures(root)]
             else:
                 root /= "sequences"
-                found = [Example(path.parent.name, int(path.stem), path) for path in trees.pictures(root)]
+                found = [Example(path.parent.name, _frame(path), path) for path in trees.pictures(root)]
             splits[split] = found or [Example.unknown(root / "*.jpg")]
         return splits
 

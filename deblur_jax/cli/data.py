@@ -4,7 +4,9 @@ Plain folders need no preparation: blur/ and sharp/ beside each other, sharp pho
 """
 
 import argparse
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +119,7 @@ def _blur(options: argparse.Namespace) -> int:
     made = config.load(options.config, options.overrides)
     if options.data:
         made.data.train = tuple(options.data)
+    _check_apart(options.out, made.data.train)
     train, val = data.sources(made)
     if any(source.paired for source in (*train, *val)):
         raise UserError("these are pairs already; blur is made from sharp photographs")
@@ -128,6 +131,14 @@ def _blur(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_apart(out: Path, folders: Sequence[str | Path]) -> None:
+    from deblur_jax.errors import UserError
+
+    for folder in folders:
+        if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+            raise UserError(f"{out}: lies in {folder}, where it would count as data; name a folder elsewhere")
+
+
 def _grid(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
     from deblur_jax.evaluate import grid
@@ -137,6 +148,7 @@ def _grid(options: argparse.Namespace) -> int:
     kinds = options.kinds.split(",") if options.kinds else list(grid.STRENGTHS)
     if unknown := [kind for kind in kinds if kind not in grid.STRENGTHS]:
         raise UserError(f"--kinds: no kind of blur is called {unknown[0]!r}; there are {', '.join(grid.STRENGTHS)}")
+    _check_apart(options.out, options.data)
     photographs = grid.kept_photographs([Path(d) for d in options.data], aside=options.aside, listed=options.list)
     with Progress("blurring") as progress:
         many = grid.write(photographs, options.out, seed=options.seed, side=options.side, kinds=kinds, tick=progress)
@@ -195,6 +207,9 @@ def _show(options: argparse.Namespace) -> int:
 
     wanted = [options.split] if options.split else list(splits)
     entries = [(split, entry) for split in wanted for entry in splits[split]]
+    if not entries:
+        there = " ".join(split for split in splits if splits[split]) or "no examples at all"
+        raise UserError(f"{options.folder}: {options.split or 'the dataset'} is empty; there are {there}")
     chosen = np.random.default_rng(options.seed).permutation(len(entries))[: options.count]
     cells = [_cell(*entries[i]) for i in sorted(chosen)]
     across = min(4, len(cells))

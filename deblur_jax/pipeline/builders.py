@@ -5,6 +5,7 @@ Builders work with TFDS in the usual way and with `deblur data prepare`, which r
 
 import abc
 import importlib
+import importlib.util
 import sys
 import types
 import zlib
@@ -18,7 +19,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.pipeline.checks import Survey, Tick, complete, survey
 from deblur_jax.pipeline.extra import epath, registered, tfds
 from deblur_jax.pipeline.prepare import Source
-from deblur_jax.pipeline.trees import Example
+from deblur_jax.pipeline.trees import Example, demand_readable
 
 __all__ = ["DeblurBuilder", "find_builder", "load_source"]
 
@@ -91,11 +92,12 @@ class DeblurBuilder(tfds.core.GeneratorBasedBuilder):
 
 def find_builder(folder: Path) -> type[DeblurBuilder]:
     """The class `Builder` in `*_dataset_builder.py` of a dataset's folder, wherever that is."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such directory; name a dataset's folder, such as data/reds")
+    demand_readable(folder, "name a dataset's folder, such as data/reds")
     files = sorted(folder.glob("*_dataset_builder.py"))
     if len(files) != 1:
         raise UserError(f"{folder}: holds {len(files)} files *_dataset_builder.py, a dataset's folder holds one")
+    if "." in files[0].stem:
+        raise UserError(f"{files[0]}: has a dot in its name, which Python takes for a package; name it without")
     # The folder becomes a package below a parent of our own, whatever it is called and whatever else is installed.
     folder = folder.resolve()
     parent = f"_deblur_datasets_{zlib.crc32(str(folder.parent).encode()):08x}"
@@ -105,12 +107,32 @@ def find_builder(folder: Path) -> type[DeblurBuilder]:
         sys.modules[parent].__file__ = str(folder.parent / "__init__.py")  # TFDS wants to know
     # TFDS keeps a register by name, which a second folder of the same name must not trip over.
     with registered.skip_registration():
-        module = importlib.import_module(f"{parent}.{folder.name}.{files[0].stem}")
+        module = importlib.import_module(f"{_package(folder, parent)}.{files[0].stem}")
     builder = getattr(module, "Builder", None)
     if not (isinstance(builder, type) and issubclass(builder, DeblurBuilder)):
         raise UserError(f"{files[0]}: has no class Builder(DeblurBuilder)")
     builder.pkg_dir_path = epath.Path(folder)  # where TFDS finds README.md and the citations
     return builder
+
+
+def _package(folder: Path, parent: str) -> str:
+    """The name to import the folder by: its own, but for dots, which would be packages within packages."""
+    if "." not in folder.name:
+        return f"{parent}.{folder.name}"
+    name = f"{parent}.{folder.name.replace('.', '_')}_{zlib.crc32(folder.name.encode()):08x}"
+    if name not in sys.modules:
+        init = folder / "__init__.py"
+        if init.is_file():
+            spec = importlib.util.spec_from_file_location(name, init, submodule_search_locations=[str(folder)])
+            assert spec
+            assert spec.loader
+            sys.modules[name] = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(sys.modules[name])
+        else:
+            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name].__path__ = [str(folder)]
+            sys.modules[name].__file__ = str(init)
+    return name
 
 
 def load_source(
@@ -126,12 +148,15 @@ def load_source(
     configs = [c.name for c in builder_class.BUILDER_CONFIGS]
     if config is not None and config not in configs:
         raise UserError(f"{folder}: no config {config}; {' '.join(configs) or 'it has none'}")
-    if not manual.is_dir():
-        raise UserError(f"{manual}: no such directory; {folder}/README.md says how to get the dataset")
+    demand_readable(manual, f"{folder}/README.md says how to get the dataset")
     # (A directory that is not there: TFDS would otherwise read what it finds prepared in its own.)
     builder = builder_class(config=config, data_dir=manual / ".none")
-    splits = builder.examples(manual)
-    found = survey(splits, manual, size=builder.size, counts=builder.counts, tick=tick)
+    try:
+        splits = builder.examples(manual)
+        found = survey(splits, manual, size=builder.size, counts=builder.counts, tick=tick)
+    except PermissionError as error:
+        where = error.filename or manual
+        raise UserError(f"{where}: cannot be read: {error.strerror}; mend its permissions, or move it away") from None
     found.demand(manual, allow_missing=allow_partial)
     if found.missing:
         splits = complete(splits)

@@ -5,13 +5,14 @@ and our readers look for (`dataset_info.json`) is written last. `plan.json` says
 another dataset, or the same with other files, is never mixed in.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,11 @@ from deblur_jax.pipeline.headers import Header
 from deblur_jax.pipeline.pictures import decode, to_npy
 from deblur_jax.pipeline.trees import Example
 from deblur_jax.restore.images import read_bytes, write_whole
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing keeps two commands apart there
+    fcntl = None
 
 __all__ = ["MakeBlur", "Source", "prepare", "shards_of"]
 
@@ -81,6 +87,11 @@ def prepare(
     source: Source, out: Path, *, shards: int | None = None, overwrite: bool = False, tick: Tick | None = None
 ) -> Path:
     """Writes what is not there yet; `tick` hears how many bytes are done."""
+    with _alone(out):
+        return _prepare(source, out, shards, overwrite, tick)
+
+
+def _prepare(source: Source, out: Path, shards: int | None, overwrite: bool, tick: Tick | None) -> Path:
     cut = shards_of(source, shards)
     files = {
         split: [_shard_path(source, out, split, i, len(shards)) for i in range(len(shards))]
@@ -92,7 +103,7 @@ def prepare(
         "config": source.config,
         "pictures": "raw" if source.raw else "encoded",
         "examples": _digest([[s, e.sequence, e.frame, e.name] for s, found in source.splits.items() for e in found]),
-        "shards": {path.name: _digest([[e.name, *_sizes(source, e)] for e in examples]) for path, examples in every},
+        "shards": {path.name: _digest([[e.name, *_lengths(source, e)] for e in examples]) for path, examples in every},
     }
     _start(out, plan, overwrite=overwrite)
     total = sum(_size(source, example) for _, examples in every for example in examples)
@@ -118,15 +129,37 @@ def prepare(
     return out
 
 
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """The directory, made if need be, for this process alone: two would write files of the same names."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        # The directory itself is locked, so that nothing is left in it.
+        lock = os.open(out, os.O_RDONLY) if fcntl else None
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written: {error.strerror}") from None
+    try:
+        if fcntl and lock is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{out}: another command is writing it; wait, or name another directory") from None
+            except OSError:
+                pass  # a file system without locks
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
 def _start(out: Path, plan: dict, *, overwrite: bool) -> None:
-    """Makes the directory, or makes sure that what is in it belongs to this plan."""
+    """Makes sure that the directory is empty, or that what is in it belongs to this plan."""
     path = out / "plan.json"
     text = json.dumps(plan, indent=1)
     try:
         if not path.exists():
-            if out.is_dir() and any(out.iterdir()):
+            if any(out.iterdir()):
                 raise UserError(f"{out}: is not empty and holds no earlier `deblur data prepare`; name a new directory")
-            out.mkdir(parents=True, exist_ok=True)
         elif overwrite:
             # First what makes it a dataset, so that half of it is none.
             for name in ("dataset_info.json", "frames.json", "features.json", "metadata.json"):
@@ -140,7 +173,7 @@ def _start(out: Path, plan: dict, *, overwrite: bool) -> None:
             part.unlink()
     except OSError as error:
         raise UserError(f"{out}: cannot be written: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or none of ours
         raise UserError(f"{path}: damaged; --overwrite starts anew") from None
     write_whole(path, text.encode())
 
@@ -300,14 +333,19 @@ def _shard_path(source: Source, out: Path, split: str, index: int, count: int) -
     return out / f"{source.name}-{split}.array_record-{index:05d}-of-{count:05d}"
 
 
-def _sizes(source: Source, example: Example) -> list[int]:
-    headers = [source.headers[path] for path in (example.blur, example.sharp) if path]
-    return [3 * h.width * h.height + 128 if source.raw else h.length for h in headers]
+def _headers(source: Source, example: Example) -> list[Header]:
+    return [source.headers[path] for path in (example.blur, example.sharp) if path]
+
+
+def _lengths(source: Source, example: Example) -> list[int]:
+    """Of the files themselves: decoded, other pictures of the same size would count as the same."""
+    return [header.length for header in _headers(source, example)]
 
 
 def _size(source: Source, example: Example) -> int:
     """What the record takes; a blur that is made here is as large as the sharp picture, at the most."""
-    return sum(_sizes(source, example)) * (2 if example.blur is None and source.make_blur else 1) + 200
+    sizes = [3 * h.width * h.height + 128 if source.raw else h.length for h in _headers(source, example)]
+    return sum(sizes) * (2 if example.blur is None and source.make_blur else 1) + 200
 
 
 def _digest(value) -> str:

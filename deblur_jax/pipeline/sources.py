@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from deblur_jax.errors import UserError
 from deblur_jax.files import local
 from deblur_jax.pipeline import trees
 from deblur_jax.restore.images import read_bytes
+
+if TYPE_CHECKING:
+    from deblur_jax.restore.video_io import Colours
 
 Picture = bytes | np.ndarray  # encoded, or decoded uint8 RGB
 
@@ -193,7 +196,7 @@ class Clips:
 
     def __init__(self, paths: Sequence[Path], *, frames: int = 1):
         self._paths = list(paths)
-        self._times = [_frame_times(path) for path in self._paths]
+        self._times, self._colours = zip(*map(_frame_times, self._paths), strict=True)
         counts = [max(0, len(times) - frames + 1) for times in self._times]
         windows([("", i) for i in range(max(map(len, self._times), default=0))], frames, self._paths[0].parent)
         self._ends = list(itertools.accumulate(counts))
@@ -209,38 +212,44 @@ class Clips:
         start = index - (self._ends[clip - 1] if clip else 0)
         times = self._times[clip][start : start + self._frames]
         name = f"{self._paths[clip]}, frame {start + self._frames // 2}"
-        return Item(name, tuple(_frames_at(self._paths[clip], times, name)), None)
+        return Item(name, tuple(_frames_at(self._paths[clip], times, self._colours[clip], name)), None)
 
 
-def _frame_times(path: Path) -> list[int]:
-    """The presentation times of all frames, without decoding them."""
+def _frame_times(path: Path) -> tuple[list[int], "Colours"]:
+    """The presentation times of all frames, without decoding them, and the clip's colours."""
     import av
+
+    from deblur_jax.restore import video_io
 
     try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise UserError(f"{path}: has no video in it")
-            packets = container.demux(container.streams.video[0])
-            return sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
-    except (OSError, ValueError) as error:
+        with av.open(video_io.url(path)) as container:
+            packets = container.demux(video_io.main_stream(container, path))
+            times = sorted(packet.pts for packet in packets if packet.pts is not None and not packet.is_discard)
+    except video_io.FAILURES as error:
         raise UserError(f"{path}: not a readable video: {_reason(error)}") from None
+    return times, video_io.probe(path).colours
 
 
-def _frames_at(path: Path, times: Sequence[int], name: str) -> list[np.ndarray]:
+def _frames_at(path: Path, times: Sequence[int], colours: "Colours", name: str) -> list[np.ndarray]:
     import av
+
+    from deblur_jax.restore import video_io
 
     wanted, found = set(times), {}
     try:
-        with av.open(str(path)) as container:
-            stream = container.streams.video[0]
+        with av.open(video_io.url(path)) as container:
+            stream = video_io.main_stream(container, path)
             stream.thread_type = "SLICE"  # the loader has threads of its own
             container.seek(times[0], stream=stream)
             for frame in container.decode(stream):
                 if frame.pts in wanted:
-                    found[frame.pts] = frame.to_ndarray(format="rgb24")
+                    # The colours that `deblur restore` will see.
+                    pixels = video_io.to_rgb(frame, colours)
+                    deep = pixels.dtype == np.uint16
+                    found[frame.pts] = np.rint(pixels / np.float32(257)).astype(np.uint8) if deep else pixels
                 if len(found) == len(wanted) or (frame.pts is not None and frame.pts > times[-1]):
                     break
-    except (OSError, ValueError) as error:
+    except video_io.FAILURES as error:
         raise UserError(f"{name}: cannot be decoded: {_reason(error)}") from None
     if len(found) < len(wanted):
         raise UserError(f"{name}: the video has a gap or is damaged there")

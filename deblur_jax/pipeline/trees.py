@@ -19,8 +19,8 @@ from pathlib import Path
 
 from deblur_jax.errors import UserError
 
-__all__ = ["Example", "clips", "in_sequences", "is_kept_aside", "kind_of", "paired", "pairs", "photos",
-           "pictures", "place"]  # fmt: skip
+__all__ = ["Example", "clips", "demand_readable", "in_sequences", "is_kept_aside", "kind_of", "paired", "pairs",
+           "photos", "pictures", "place"]  # fmt: skip
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 # Pictures that are not read. They are listed all the same, so that the checks name them instead of a dataset
@@ -58,8 +58,7 @@ class Example:
 
 def kind_of(folder: Path) -> str:
     """`prepared`, `pairs`, `photos` or `clips`; an error where it is none of them, or several."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: {'is no directory' if folder.exists() else 'no such directory'}")
+    demand_readable(folder)
     if (folder / "dataset_info.json").is_file():
         if not (folder / "frames.json").is_file():
             raise UserError(f"{folder}: a TFDS directory without frames.json: not made by `deblur data prepare`")
@@ -78,6 +77,18 @@ def kind_of(folder: Path) -> str:
         examples = ", ".join(f"{kind} ({path.relative_to(folder)})" for kind, path in seen.items())
         raise UserError(f"{folder}: holds {examples}; give each kind a folder of its own")
     return next(iter(seen))
+
+
+def demand_readable(folder: Path, advice: str = "") -> None:
+    """An error, with this advice, where there is no such folder, and another where it may not be looked into."""
+    try:
+        os.scandir(folder).close()
+        os.stat(os.path.join(folder, "."))  # may fail where names can be listed and no file be opened
+    except (FileNotFoundError, NotADirectoryError):
+        what = "is no directory" if os.path.exists(folder) else "no such directory"
+        raise UserError(f"{folder}: {what}{advice and '; '}{advice}") from None
+    except OSError as error:
+        raise _unreadable(folder, error) from None
 
 
 def is_kept_aside(sequence: str, share: float) -> bool:
@@ -199,8 +210,7 @@ def _refuse_repeated(names: Iterable[str]) -> None:
 
 
 def _split_folders(folder: Path) -> list[tuple[str, Path]]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such directory")
+    demand_readable(folder)
     splits = [(name, folder / name) for name in _SPLITS if (folder / name).is_dir()]
     if not splits:
         return [("train", folder)]
@@ -216,8 +226,8 @@ def _split_folders(folder: Path) -> list[tuple[str, Path]]:
 def _pair_folders(root: Path) -> Iterator[Path]:
     """The folders with a `blur/` or a `sharp/` in them."""
     names = {name for pair in _PAIRED for name in pair}
-    for parent, folders, _ in os.walk(root, followlinks=True):
-        folders[:] = sorted((f for f in folders if not _is_hidden(f)), key=lambda f: _natural(Path(f)))
+    for parent, folders, _ in _walk(root):
+        folders.sort(key=lambda f: _natural(Path(f)))
         if names & set(folders):
             yield Path(parent)
             folders[:] = [f for f in folders if f not in names]
@@ -230,9 +240,33 @@ def _role(folder: Path, root: Path) -> bool:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not _is_hidden(f))
+    for parent, folders, files in _walk(folder):
+        folders.sort()
         yield from (Path(parent, file) for file in sorted(files) if not _is_hidden(file))
+
+
+def _walk(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Every folder below once, with what is in it; the caller may sort the folders and take some out."""
+    top, visited = Path(os.path.realpath(root)), set()
+
+    def complain(error: OSError) -> None:
+        # What a builder lists may be missing. Any other folder left out would make a shorter dataset, and say nothing.
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise _unreadable(error.filename, error) from None
+
+    for parent, folders, files in os.walk(root, followlinks=True, onerror=complain):
+        real = os.path.realpath(parent)
+        # A link to a folder above would be followed for ever, and from train/ into val/.
+        if real in visited or (visited and top.is_relative_to(real)):
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+        yield parent, folders, files
+
+
+def _unreadable(folder: str | Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: cannot be read: {error.strerror}; mend its permissions, or move it away")
 
 
 def _is_hidden(name: str) -> bool:

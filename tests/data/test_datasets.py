@@ -197,6 +197,28 @@ def test_builders_work_in_tfds_own_way(tmp_path, pictures):
     assert [r["blur"] for r in records] == [row[2].read_bytes() for row in expected["val"]]
 
 
+@pytest.mark.parametrize(
+    ("dataset", "config", "name", "content", "message"),
+    [
+        ("visdrone", "vid", "VisDrone2019-VID-val/sequences/uav1_v/cover.jpg", b"", "is not called by a frame's"),
+        (
+            "realblur",
+            "j",
+            "RealBlur_J_train_list.txt",
+            b"a/gt/1.png a/blur/1.png\n\nb.png\n",
+            "line 3 should name .*: b",
+        ),
+        ("realblur", "r", "RealBlur_R_test_list.txt", b"\xff\xfe a.png b.png\n", "is no text in UTF-8"),
+    ],
+)
+def test_a_stray_file_is_named(tmp_path, dataset, config, name, content, message):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"^{tmp_path / name}: {message}") as raised:
+        builders.load_source(DATA / dataset, tmp_path, config=config, allow_partial=True)
+    assert "\n" not in str(raised.value)
+
+
 FOLDERS = sorted(p.parent for p in DATA.glob("*/README.md") if p.parent.name != "photos")  # that is a list, no dataset
 
 

@@ -152,6 +152,67 @@ def test_another_plan_is_refused_and_overwrite_starts_anew(run, raw, tmp_path, w
     assert len(list(read(out, "train"))) == 12
 
 
+def test_raw_pixels_of_other_files_of_the_same_size_are_other_pixels(run, raw, tmp_path, write):
+    out = tmp_path / "out"
+    assert run(raw, out, "--raw", "--shards", 2).returncode == 0
+    write("raw/train/sharp/a/000.png", 50)
+    assert "was begun with other files than there are now" in run(raw, out, "--raw", "--shards", 2).stderr
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]", "null", '{"dataset": "pairs"}'])
+def test_a_damaged_plan_is_one_line(run, raw, tmp_path, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/plan.json").write_text(text)
+    done = run(raw, tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "plan.json: damaged; --overwrite starts anew" in done.stderr
+    assert run(raw, tmp_path / "out", "--overwrite").returncode == 0
+
+
+def test_a_second_command_is_refused_and_disturbs_nothing(run, raw, tmp_path):
+    pytest.importorskip("fcntl")
+    out, seconds = tmp_path / "out", []
+
+    def tick(done, total):
+        if not seconds:
+            seconds.append(run(raw, out))
+
+    source, _ = builders.load_source(PAIRS, raw)
+    prepare(source, out, tick=tick)
+    assert (seconds[0].returncode, seconds[0].stderr.count("\n")) == (2, 1)
+    assert f"{out}: another command is writing it" in seconds[0].stderr
+    assert len(read(out, "train")) == 12
+    assert run(raw, out).returncode == 0
+
+
+def test_a_folder_that_cannot_be_read_makes_no_shorter_dataset(run, raw, tmp_path, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(raw / "train/blur/b"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    done = run(raw, tmp_path / "out", "--allow-partial")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"{raw / 'train/blur/b'}: cannot be read: Permission denied" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["my.pairs", "my pairs", "v1.0 of.pairs"])
+def test_a_datasets_folder_may_be_called_anything(raw, tmp_path, name):
+    shutil.copytree(PAIRS, tmp_path / name)
+    source, _ = builders.load_source(tmp_path / name, raw)
+    assert source.name == "pairs"
+    (tmp_path / name / "__init__.py").unlink()
+    (tmp_path / f"{name}2").mkdir()
+    shutil.copy(tmp_path / name / "pairs_dataset_builder.py", tmp_path / f"{name}2")
+    assert builders.find_builder(tmp_path / f"{name}2").name == "pairs"
+    (tmp_path / f"{name}2/pairs_dataset_builder.py").rename(tmp_path / f"{name}2/my.pairs_dataset_builder.py")
+    with pytest.raises(UserError, match=r"my.pairs_dataset_builder.py: has a dot in its name"):
+        builders.find_builder(tmp_path / f"{name}2")
+
+
 def test_a_directory_of_something_else_is_left_alone(run, raw, tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").touch()

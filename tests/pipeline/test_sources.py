@@ -8,6 +8,7 @@ import pytest
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.pipeline import checks, sources
+from deblur_jax.restore.video_io import read_frames
 
 RNG = np.random.default_rng(0)
 
@@ -65,16 +66,16 @@ def test_photographs(tmp_path):
         sources.open_source(tmp_path, split="val")
 
 
-def clip(path, frames=30, rate=25, gop=12, size=(48, 64)):
-    """H.264 with B frames; frame i is of grey 8 i."""
+def clip(path, frames=30, rate=25, gop=12, size=(48, 64), colour=None, pixel_format="yuv444p"):
+    """H.264 with B frames; frame i is of grey 8 i, or all are of one colour."""
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"bf": "2", "g": str(gop), "qp": "1"})
         stream.height, stream.width = size
-        stream.pix_fmt = "yuv444p"
+        stream.pix_fmt = pixel_format
         for i in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), 8 * i % 256, np.uint8), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(np.full((*size, 3), colour or 8 * i % 256, np.uint8), format="rgb24")
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
 
@@ -90,6 +91,33 @@ def test_clips_give_exactly_the_frames_asked_for(tmp_path):
     assert source[28].name.endswith("two.mkv, frame 1")
     with pytest.raises(IndexError):
         source[33]
+
+
+@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuvj420p", "yuv420p10le"])
+@pytest.mark.parametrize("rows", [480, 720])
+def test_clips_have_the_colours_that_are_restored(tmp_path, rows, pixel_format):
+    """From 720 rows on a clip without a tag has another matrix."""
+    clip(tmp_path / "a.mkv", frames=2, size=(rows, 64), colour=(200, 40, 60), pixel_format=pixel_format)
+    given = sources.open_source(tmp_path)[1].sharp[0]
+    assert given.dtype == np.uint8
+    np.testing.assert_array_equal(given, np.rint(255 * read_frames(tmp_path / "a.mkv", count=2)[1]))
+
+
+def test_clips_in_a_relative_folder_with_a_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip(tmp_path / "va:cation" / "a.mp4", frames=3)
+    assert sources.open_source("va:cation")[2].sharp[0].shape == (48, 64, 3)
+
+
+def test_an_empty_split_is_not_shown(pair_folder, tmp_path_factory, capsys):
+    for split in ("train", "val"):
+        (pair_folder / split).mkdir()
+    for side in ("blur", "sharp"):
+        (pair_folder / side).rename(pair_folder / "train" / side)
+    sheet = tmp_path_factory.mktemp("out") / "sheet.png"
+    assert main(["data", "show", str(pair_folder), "--split", "val", "-o", str(sheet)]) == 2
+    assert capsys.readouterr().err.endswith(f"{pair_folder}: val is empty; there are train\n")
+    assert main(["data", "show", str(pair_folder), "-o", str(sheet)]) == 0
 
 
 def test_clips_that_are_none(tmp_path):

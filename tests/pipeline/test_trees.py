@@ -1,5 +1,7 @@
 """Plain folders are listed as they lie."""
 
+import os
+
 import pytest
 
 from deblur_jax.errors import UserError
@@ -85,3 +87,40 @@ def test_wrong_arrangements_are_named(tmp_path, list_, files, message):
     touch(tmp_path, *files)
     with pytest.raises(UserError, match=message):
         list_(tmp_path)
+
+
+def test_a_link_to_a_folder_above_lists_nothing_twice(tmp_path):
+    touch(tmp_path / "photos", "a.png", "b/c.png")
+    (tmp_path / "photos/again").symlink_to(".")
+    assert [e.name for e in trees.photos(tmp_path / "photos")["train"]] == ["a", "b/c"]
+    touch(tmp_path / "pairs", *(f"{split}/x/{side}/1.png" for split in ("train", "val") for side in ("blur", "sharp")))
+    for place in ("train/again", "train/x/blur/again"):
+        (tmp_path / "pairs" / place).symlink_to(tmp_path / "pairs")
+    assert {s: listed(e) for s, e in trees.pairs(tmp_path / "pairs").items()} == {
+        split: [("x/1", "x", 1)] for split in ("train", "val")
+    }
+    assert trees.kind_of(tmp_path / "pairs") == "pairs"
+
+
+def test_a_folder_elsewhere_is_followed(tmp_path):
+    touch(tmp_path, "elsewhere/a.png")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/b").symlink_to(tmp_path / "elsewhere")
+    assert [e.name for e in trees.photos(tmp_path / "photos")["train"]] == ["b/a"]
+
+
+@pytest.mark.parametrize("closed", [".", "train", "train/blur/x", "train/y"])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, closed):
+    """Tests may run as root, whom no right stops."""
+    touch(tmp_path, "train/blur/x/1.png", "train/sharp/x/1.png", "train/y/notes.txt")
+    scandir = os.scandir
+
+    def refuse(path):
+        if os.fspath(path) == str(tmp_path / closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    for list_ in (trees.kind_of, trees.pairs):
+        with pytest.raises(UserError, match=f"^{tmp_path / closed}: cannot be read: Permission denied; "):
+            list_(tmp_path)

@@ -166,5 +166,7 @@ def test_data_blur_needs_something_to_do(tmp_path, capsys):
     assert "nothing to write" in capsys.readouterr().err
     assert main([*command, "--train", "3"]) == 2
     assert "config.data.train names no folder" in capsys.readouterr().err
+    assert main([*command, "--train", "3", "--data", str(tmp_path)]) == 2
+    assert "out: lies in" in capsys.readouterr().err
     assert main([*command, "--train", "3", "--config.optim.name=sgd"]) == 2
     assert "adamw or muon, not sgd" in capsys.readouterr().err
