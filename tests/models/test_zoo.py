@@ -10,7 +10,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.models import facts, layers, zoo
 from deblur_jax.models.multiscale import MultiScale, MultiScaleConfig
 
-_SLOW = ("deepdeblur", "large", "large_uniform", "medium_uniform", "maxim", "maxim_s2")
+_SLOW = ("nano+small", "deepdeblur", "large", "large_uniform", "medium_uniform", "maxim", "maxim_s2")
 
 
 @pytest.mark.parametrize(
