@@ -8,12 +8,9 @@ import argparse
 import contextlib
 import io
 import os
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from deblur_jax import __version__
 from deblur_jax.cli import (
@@ -31,6 +28,7 @@ from deblur_jax.cli import (
     train,
     weights,
 )
+from deblur_jax.cli.signals import Terminated, sent_again
 from deblur_jax.errors import UserError
 
 _VERBS = (restore, live, sharpness, models, weights, blur, edges, data, train, eval, export, bench, demo)
@@ -63,17 +61,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # A closed standard output gets nothing, as with other commands.
-        with _lost_interrupts(), contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
+        with sent_again(), contextlib.redirect_stdout(sys.stdout or open(os.devnull, "w")):
             code = options.run(options)
             sys.stdout.flush()
         return code
     except UserError as error:
         print(f"deblur {options.verb}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"deblur {options.verb}: interrupted", file=sys.stderr, flush=True)
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        print(f"deblur {options.verb}: {'stopped by SIGTERM' if terminated else 'interrupted'}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+            sys.stderr.flush()
         # Everything of ours is put away by now; XLA's threads may still compute, and crash an orderly exit.
-        os._exit(130)
+        os._exit(75 if terminated else 130)
     except BrokenPipeError:
         # Whoever read our output has read enough (| head). Python would complain once more at exit.
         _abandon_stdout()
@@ -81,37 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         # Most files that cannot be read or written are UserErrors; what names none is our own standard output.
         if error.filename is not None:
-            print(f"deblur {options.verb}: {os.fsdecode(error.filename)}: {error.strerror}", file=sys.stderr)
+            name = error.filename if isinstance(error.filename, int) else os.fsdecode(error.filename)
+            print(f"deblur {options.verb}: {name}: {error.strerror or error}", file=sys.stderr)
             return 2
         print(f"deblur {options.verb}: the output cannot be written: {error.strerror}", file=sys.stderr)
         _abandon_stdout()
         return 1
-
-
-@contextlib.contextmanager
-def _lost_interrupts() -> Iterator[None]:
-    """Ctrl-C in a callback, such as JAX's of the garbage collector, is reported and forgotten by Python: sent again."""
-    before = sys.unraisablehook
-
-    def heard(lost: Any) -> None:
-        if lost.exc_type is KeyboardInterrupt:
-            # Sent from here, or while the thread is still being started, it would be lost here.
-            started = threading.Event()
-            threading.Thread(target=again, args=(started, threading.main_thread().ident), daemon=True).start()
-            started.set()
-        else:
-            before(lost)
-
-    def again(started: threading.Event, thread: int) -> None:
-        started.wait()
-        time.sleep(0.01)
-        signal.pthread_kill(thread, signal.SIGINT)
-
-    sys.unraisablehook = heard
-    try:
-        yield
-    finally:
-        sys.unraisablehook = before
 
 
 def _config_overrides(arguments: list[str]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deblur_jax.cli import signals
 from deblur_jax.cli.progress import Progress
 
 
@@ -70,7 +71,10 @@ def run(options: argparse.Namespace) -> int:
             raise UserError(f"--{name} must be at least {0 if name == 'seed' else 1}, not {value}")
         if value is not None and value >= 2**63:
             raise UserError(f"--{name} must be below 2^63, not {value}")
-    return {"prepare": _prepare, "blur": _blur, "grid": _grid, "check": _check, "show": _show}[options.action](options)
+    if options.action in ("check", "show"):
+        return {"check": _check, "show": _show}[options.action](options)
+    with signals.heeded():
+        return {"prepare": _prepare, "blur": _blur, "grid": _grid}[options.action](options)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -119,7 +123,7 @@ def _blur(options: argparse.Namespace) -> int:
     made = config.load(options.config, options.overrides)
     if options.data:
         made.data.train = tuple(options.data)
-    _check_apart(options.out, made.data.train)
+    _check_apart(options.out, (*made.data.train, *made.data.val))
     train, val = data.sources(made)
     if any(source.paired for source in (*train, *val)):
         raise UserError("these are pairs already; blur is made from sharp photographs")

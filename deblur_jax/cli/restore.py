@@ -7,6 +7,7 @@ NAME-sharp.SUFFIX.
 """
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -16,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from deblur_jax.cli import restore_clips
+from deblur_jax.cli import restore_clips, signals
 
 _LONG_JOB = 20e6  # pixels through Nano, from which on the time is estimated before; of others as much work
 _NANO = 10.4  # its thousands of multiply-accumulates for a pixel
@@ -328,10 +329,10 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
             progress(int(done + part * current), total)
             emit(event="progress", done=round((done + part * current) / total, 4))
 
-        stopping = restore_clips.Stopping(planned)
+        any_clip = any(job.clip and not (job.wrong or job.exists) for job in planned)
         sizes = iter(job.pixels for job in planned if not (job.wrong or job.exists))
         try:
-            with stopping:
+            with signals.heeded() if any_clip else contextlib.nullcontext():
                 current = next(sizes, 0)
                 for outcome in jobs.run(planned, restorer, settings, tick=tick):
                     outcomes.append(outcome)
@@ -345,7 +346,8 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
             if comparisons:
                 comparisons.finish()
             _conclude(options, outcomes, len(planned), passed_over, emit)
-            stopping.leave()
+            if isinstance(sys.exception(), KeyboardInterrupt):
+                restore_clips.say_what_goes_on(planned)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     return 0 if not failed else 1 if failed < len(outcomes) else 2
 

@@ -2,11 +2,8 @@
 
 import argparse
 import importlib
-import os
 import re
-import signal
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -121,35 +118,10 @@ def row(report: Any) -> str:
     return said + (f"; {report.skipped} sharp ones passed by the network" if report.skipped else "")
 
 
-class Stopping:
-    """While clips are restored, SIGTERM stops as Ctrl-C does; `leave` says what can be taken up, and exits with 75."""
-
-    def __init__(self, planned: list[Any]) -> None:
-        self._targets = [job.target for job in planned if job.clip and not (job.wrong or job.exists)]
-        self._terminated = self._interrupted = False
-
-    def __enter__(self) -> "Stopping":
-        self._before = None
-        if self._targets and threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGTERM, self._stop)
-        return self
-
-    def _stop(self, *_: object) -> None:
-        self._terminated = True
-        raise KeyboardInterrupt
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._interrupted = kind is KeyboardInterrupt
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
-
-    def leave(self) -> None:
-        if not self._interrupted:
-            return
-        for target in self._targets:
-            if (target.parent / f".{target.name}.deblur").is_dir():
-                print(f"deblur restore: {target}: the same command goes on where it stopped", file=sys.stderr)
-        if self._terminated:
-            print("deblur restore: stopped by SIGTERM", file=sys.stderr, flush=True)
-            sys.stdout.flush()
-            os._exit(75)  # XLA's threads may still compute, and crash an orderly exit
+def say_what_goes_on(planned: list[Any]) -> None:
+    """Of a command that was stopped."""
+    for job in planned:
+        if not (job.clip and job.target) or job.wrong or job.exists:
+            continue
+        if (job.target.parent / f".{job.target.name}.deblur").is_dir():
+            print(f"deblur restore: {job.target}: the same command goes on where it stopped", file=sys.stderr)

@@ -48,9 +48,12 @@ def run(options: argparse.Namespace) -> int:
     found = collect(options.inputs)
     # Maps of an earlier run are no pictures of the user's, unless they are named one by one.
     named = {os.path.realpath(name) for name in options.inputs}
-    found[:] = [item for item in found if not _is_map(item.path) or os.path.realpath(item.path) in named]
+    measured = [item for item in found if not _is_map(item.path) or os.path.realpath(item.path) in named]
+    own = len(found) - len(measured)
+    found[:] = measured
     if not found:
-        raise UserError("; ".join([f"no pictures in {', '.join(map(str, options.inputs))}", *found.unread]))
+        but = f" but {own} maps (*{_MAP})" if own else ""
+        raise UserError("; ".join([f"no pictures in {', '.join(map(str, options.inputs))}{but}", *found.unread]))
     maps = _map_paths(found, options)
 
     rows, failures = [], [*found.unread]
@@ -82,6 +85,7 @@ def run(options: argparse.Namespace) -> int:
         f"{kinds[kind]} {kind}" for kind in ("sharp", "blurred", "too blurred", "no detail") if kinds[kind]
     )
     skipped = f"; other files passed over: {found.skipped}" if found.skipped else ""
+    skipped += f"; maps passed over: {own}" if own else ""
     print(f"{len(rows)} pictures: {counts or 'none could be read'}{skipped}", file=sys.stderr)
     for line in sorted(failures):
         print(f"deblur sharpness: {line}", file=sys.stderr)

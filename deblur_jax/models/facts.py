@@ -44,10 +44,24 @@ def read() -> dict[str, Facts]:
 
 
 def of(weights: Any) -> Facts:
-    """Of the network that `Weights` are for. One that has no name here is measured: a variant has other parameters,
-    costs and another receptive field than the network it is named after."""
-    named = None if weights.variant else read().get(weights.network)
-    return named or measure_network(weights.entry)
+    """Of the network that `Weights` are for. A mean's follow from its members'. One that has no name here is measured:
+    a variant has other parameters, costs and another receptive field than the network it is named after."""
+    named, known = weights.network, read()
+    if weights.variant or not all(name in known for name in named.split("+")):
+        return measure_network(weights.entry)
+    return known.get(named) or of_mean([known[name] for name in named.split("+")])
+
+
+def of_mean(members: list[Facts]) -> Facts:
+    """Of networks without tiles of their own."""
+    fields = [member.receptive_field or 0 for member in members]
+    return Facts(
+        parameters=sum(member.parameters for member in members),
+        kmac_per_pixel=sum(member.kmac_per_pixel for member in members),
+        multiple_of=math.lcm(*(member.multiple_of for member in members)),
+        receptive_field=max(fields),
+        origin="the mean of their answers",
+    )
 
 
 def measure(name: str) -> Facts:

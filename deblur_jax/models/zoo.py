@@ -31,11 +31,20 @@ class Network:
 
     def varied(self, **fields: Any) -> "Network":
         """With other fields of its config, for ablations. Lists, which JSON makes of them, are tuples again."""
+        if isinstance(self.config, MeanConfig):
+            return self._with_branches(**fields) if fields else self
         known = [field.name for field in dataclasses.fields(self.config)]
         if unknown := sorted(set(fields) - set(known)):
             raise UserError(f"no {unknown[0]!r}; there are {', '.join(known)}")
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
+
+    def _with_branches(self, **fields: Any) -> "Network":
+        """A mean takes networks as they are, but for what they learn with."""
+        if unknown := sorted(set(fields) - {"branches"}):
+            raise UserError(f"no {unknown[0]!r} of a mean; there is branches")
+        members = tuple(m.varied(**fields) if hasattr(m.config, "branches") else m for m in self.config.members)
+        return dataclasses.replace(self, config=MeanConfig(members))
 
     def training(self, *, dtype: layers.Dtype = jnp.float32, remat: bool = False) -> nn.Module:
         """The network as it is trained."""

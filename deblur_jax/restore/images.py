@@ -28,7 +28,7 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     picture = pictures.read(read_bytes(path), path)
     rgb = as_rgb(picture.pixels)
-    return np.asarray(linear_to_srgb(rgb)) if is_linear(picture) else rgb
+    return np.array(linear_to_srgb(rgb)) if is_linear(picture) else rgb
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from deblur_jax.errors import UserError
 from deblur_jax.files import local, make_folder, write_whole
 from deblur_jax.pipeline import poses, trees
 from deblur_jax.pipeline.loader import Loader, LoaderConfig
-from deblur_jax.pipeline.sources import Clips, Folder, Source, open_source, splits_of
+from deblur_jax.pipeline.sources import Clips, Folder, Item, Source, open_source, splits_of
 from deblur_jax.restore.images import encode_image
 from deblur_jax.train import mesh as meshes
 from deblur_jax.train import step
@@ -188,9 +189,10 @@ def write_pairs(
 
 def _check_plan(config: Config, sources: Sequence[Source], folder: Path, seed: int) -> None:
     """Refuses a folder with pairs that were made in another way; notes how these are."""
-    ends = [[len(source), *(Path(source[i].name).name for i in (0, len(source) - 1))] for source in sources]
+    ends = [(len(source), source[0], source[len(source) - 1]) for source in sources]
+    pictures = [[count, *(f"{Path(end.name).name} {_digest(end):08x}" for end in two)] for count, *two in ends]
     drawn = {name: config.data[name] for name in ("frames", "max_side", "shrink", "weights")}
-    plan = {"seed": seed, "batch": config.batch, "crop": config.crop, "blur": config.blur.to_dict(), "from": ends}
+    plan = {"seed": seed, "batch": config.batch, "crop": config.crop, "blur": config.blur.to_dict(), "from": pictures}
     text = json.dumps({**plan, **drawn}, indent=1) + "\n"
     path = folder / "plan.json"
     again = f"{folder}: {{}}; name another folder, or remove this one"
@@ -200,6 +202,11 @@ def _check_plan(config: Config, sources: Sequence[Source], folder: Path, seed: i
     elif any((folder / "sharp").glob("*.png")):
         raise UserError(again.format("holds pairs, and no plan.json that says how they were made"))
     write_whole(path, text.encode())
+
+
+def _digest(item: Item) -> int:
+    """Of what is in it: numbered pictures of another folder have the same names."""
+    return zlib.crc32(b"".join(map(bytes, item.sharp)))
 
 
 def _write_png(path: Path, pixels: np.ndarray) -> None:

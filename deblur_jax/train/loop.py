@@ -155,8 +155,9 @@ def network(config: Config, *, read: bool = True) -> tuple[nn.Module, Any]:
     found = weights.resolve(config.start_from)
     theirs = found.entry.deployed().config if found.merged else found.entry.config
     if (found.network, theirs) != (config.network, entry.config):
-        form = " (its branches are merged)" if found.merged and theirs != found.entry.config else ""
-        of_file = f"{found.network} {found.variant or ''}".strip() + form
+        of_file = f"{found.network} {found.variant or ''}".strip()
+        if found.merged and theirs != found.entry.config:
+            of_file += " (its branches are merged: --config.variant.branches=False)"
         of_config = f"{config.network} {config.variant.to_dict() or ''}".strip()
         first = weights.misfit(found.params, module) if found.network == config.network else ""
         raise UserError(

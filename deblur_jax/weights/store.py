@@ -1,6 +1,7 @@
 """A set of weights on disk: one safetensors file with the parameters and a card that says where they come from."""
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,11 +119,11 @@ def resolve(model: str) -> Weights:
     if model in bundled():
         file = bundled_file(model)
         return load(file) if file.suffix == ".safetensors" else _mean(model, read_card(file)[1])
-    if is_address(model):
+    if is_address(model.partition("+")[0]):
         return _fetched(model)
     path = Path(model)
     if artifact.is_artifact(path):
-        raise UserError(f"{path}: an exported network, without weights of its own; deblur restore runs it")
+        raise UserError(f"{path}: an exported network, without weights of its own; deblur restore runs it by itself")
     if path.is_file():
         return load(path)
     for name in _IN_A_WORKDIR:
@@ -130,7 +131,7 @@ def resolve(model: str) -> Weights:
             return load(path / name)
     if model in library.names():
         return library.load(model)
-    if "+" in model:
+    if "+" in model and not path.exists():
         return _mean(model)
     there = f"there are {', '.join([*bundled(), *library.names()])}"
     if hint := published.hint(model):
@@ -169,7 +170,7 @@ def _fetched(address: str) -> Weights:
 
 def _mean(model: str, card: Mapping[str, Any] | None = None) -> Weights:
     """Of what the sets with a plus between them answer, merged into one network."""
-    names = model.split("+")
+    names = _apart(model)
     if not all(names):
         raise UserError(f"{model}: a plus stands between two sets of weights, as in nano+small")
     found = [resolve(name) for name in names]
@@ -181,6 +182,16 @@ def _mean(model: str, card: Mapping[str, Any] | None = None) -> Weights:
     params = {mean.member(i): jax.device_get(one.deployed()) for i, one in enumerate(found)}
     cards = [{"weights": name, "network": one.network, **one.card} for name, one in zip(names, found, strict=True)]
     return Weights("+".join(one.network for one in found), params, dict(card or {"mean_of": cards}), merged=True)
+
+
+def _apart(model: str) -> list[str]:
+    """At its pluses, but for those in the path of what is there. (An address may hold some where it stands alone.)"""
+    parts, names = model.split("+"), []
+    while parts:
+        many = next((n for n in range(len(parts), 1, -1) if os.path.exists("+".join(parts[:n]))), 1)
+        names.append("+".join(parts[:many]))
+        del parts[:many]
+    return names
 
 
 def bundled() -> list[str]:
@@ -200,11 +211,14 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
     """
     found = resolve(str(source))
     noted = json.loads(json.dumps(found.card))
-    for side in ("train", "val"):
-        if folders := noted.get("config", {}).get("data", {}).get(side):
-            noted["config"]["data"][side] = [Path(folder).name for folder in folders]
-    if start := noted.get("config", {}).get("start_from"):
-        noted["config"]["start_from"] = "/".join(Path(start).parts[-2:])  # run/best.safetensors
+    for one in (noted, *noted.get("mean_of", ())):
+        for side in ("train", "val"):
+            if folders := one.get("config", {}).get("data", {}).get(side):
+                one["config"]["data"][side] = [Path(folder).name for folder in folders]
+        if start := one.get("config", {}).get("start_from"):
+            one["config"]["start_from"] = _run_and_file(start)
+        if "weights" in one:
+            one["weights"] = _run_and_file(one["weights"])
     save(
         path,
         network=found.network,
@@ -214,6 +228,11 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
         half=True,
         variant={name: value for name, value in found.variant.items() if name not in _MERGED},  # there are none now
     )
+
+
+def _run_and_file(path: str) -> str:
+    """Such as run/best.safetensors."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def _flat(params: Any) -> dict[str, Any]:
@@ -227,8 +246,8 @@ def _check(
     """Every tensor must be the network's, by name, shape and kind of number."""
     try:
         known = zoo.get(network)
-    except UserError:
-        raise UserError(f"{path}: weights of {network!r}, a network that this version does not have") from None
+    except UserError as error:
+        raise UserError(f"{path}: weights of {network!r}, a network that this version does not have: {error}") from None
     try:
         entry = known.varied(**variant)
     except (TypeError, UserError) as error:

@@ -99,9 +99,13 @@ def test_mistakes_get_one_line_and_exit_code_2(folder, capsys, arguments, compla
 
 
 def test_maps_of_an_earlier_run_are_no_pictures(folder, capsys):
-    for _ in range(2):
+    for passed_over in ("", "; maps passed over: 4"):
         assert main(["sharpness", "in", "--map", "in/maps", "--overwrite"]) == 0
-        assert capsys.readouterr().err.startswith("4 pictures: ")
+        said = capsys.readouterr().err
+        assert said.startswith("4 pictures: ")
+        assert said.rstrip().endswith(passed_over or "passed over: 1")
+    assert main(["sharpness", "in/maps"]) == 2
+    assert "no pictures in in/maps but 4 maps (*.sharpness.png)" in capsys.readouterr().err
     assert len(list((folder / "in" / "maps").rglob("*.png"))) == 4
     assert main(["sharpness", "in/maps/sharp.png.sharpness.png"]) == 0
     assert capsys.readouterr().err.startswith("1 pictures: ")

@@ -36,6 +36,8 @@ def test_it_answers_what_its_members_answer_on_average(tiny, random_variables):
     merged = jax.jit(tiny.deployed().apply)({"params": tiny.merge(params)}, picture)
     np.testing.assert_allclose(merged, answer, atol=1e-5)
     assert tiny.config.multiple_of == 8
+    without = tiny.varied(branches=False)
+    assert without.config == tiny.merged().config != tiny.config
 
 
 def test_what_cannot_be_averaged_is_said():
@@ -43,3 +45,5 @@ def test_what_cannot_be_averaged_is_said():
         zoo.get("nano+maxim")
     with pytest.raises(UserError, match="no network is called 'smal'; did you mean 'small'"):
         zoo.get("nano+smal")
+    with pytest.raises(UserError, match="no 'widths' of a mean; there is branches"):
+        zoo.get("nano+small").varied(widths=(8,))

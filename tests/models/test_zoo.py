@@ -20,6 +20,12 @@ def test_the_listed_facts_are_measured_afresh(name):
     assert facts.read()[name] == facts.measure(name), "run 'make facts' and look at what changed"
 
 
+def test_a_means_facts_follow_from_its_members():
+    known = facts.read()
+    assert facts.of_mean([known["nano"], known["small"]]) == known["nano+small"]
+    assert facts.of_mean([known["small"], known["small"]]) == facts.measure("small+small")
+
+
 def test_facts_and_zoo_list_the_same_networks_in_the_same_order():
     assert list(facts.read()) == list(zoo.NETWORKS)
 

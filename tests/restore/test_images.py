@@ -33,7 +33,9 @@ def test_what_is_stored_linearly_is_encoded(tmp_path):
     Image.fromarray(np.full((3, 4, 3), 55, np.uint8)).save(tmp_path / "x.png", pnginfo=said)
     light = 55 / 255
     encoded = np.full((3, 4, 3), 1.055 * light ** (1 / 2.4) - 0.055)
-    np.testing.assert_allclose(read_image(tmp_path / "x.png"), encoded, atol=1e-5)
+    read = read_image(tmp_path / "x.png")
+    np.testing.assert_allclose(read, encoded, atol=1e-5)
+    assert read.flags.writeable
 
 
 def test_exif_orientation_is_applied(tmp_path):

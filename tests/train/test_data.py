@@ -1,3 +1,7 @@
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -108,9 +112,9 @@ def test_neighbouring_frames_are_for_the_kind_frames(clips, tmp_path):
     assert [read_image(path).shape for path in sorted(out.rglob("*.png"))] == [(32, 32, 3)] * 6
 
 
-@pytest.mark.slow
-def test_pairs_are_written_and_gone_on_with(tmp_path, capsys):
-    """The same pairs in one go or in two, from photographs kept apart."""
+@pytest.fixture
+def blurring(tmp_path):
+    """`deblur data blur`, but for --out and how many."""
     photos = tmp_path / "photos"
     photos.mkdir()
     for n in range(30):
@@ -124,22 +128,15 @@ def test_pairs_are_written_and_gone_on_with(tmp_path, capsys):
         "    config.blur.recipe = {'shares': (('gaussian', 1.0),), 'noisy': 0.0, 'compressed': 0.0, 'margin': 8}\n"
         "    return config\n"
     )
+    return ["data", "blur", "--config", str(config), "--data", str(photos)]
+
+
+@pytest.mark.slow
+def test_pairs_are_written_and_gone_on_with(blurring, tmp_path, capsys):
+    """The same pairs in one go or in two, from photographs kept apart."""
 
     def blur(out, train, *more, code=0):
-        command = [
-            "data",
-            "blur",
-            "--config",
-            config,
-            "--data",
-            photos,
-            "--out",
-            tmp_path / out,
-            "--train",
-            train,
-            *more,
-        ]
-        assert main([str(word) for word in command]) == code
+        assert main([*blurring, "--out", str(tmp_path / out), "--train", str(train), *map(str, more)]) == code
         return {p.relative_to(tmp_path / out): p.read_bytes() for p in (tmp_path / out).rglob("*.png")}
 
     whole = blur("whole", 10, "--val", 3)
@@ -150,12 +147,35 @@ def test_pairs_are_written_and_gone_on_with(tmp_path, capsys):
     assert blur("parts", 10) == whole
     assert blur("parts", 12, "--config.seed=7", code=2) == whole
     assert "parts/train: holds pairs of another seed" in capsys.readouterr().err
+    for changed in (0, 29):  # of the same name
+        write_image(tmp_path / f"photos/{changed}.png", np.zeros((60, 60, 3), np.uint8), overwrite=True)
+    blur("parts", 12, code=2)
+    assert "parts/train: holds pairs of another seed" in capsys.readouterr().err
     blurred, sharp = (read_image(tmp_path / "whole/train" / side / "000007.png") for side in ("blur", "sharp"))
     assert blurred.shape == (24, 24, 3)
     assert 0 < blurred.std() < 0.8 * sharp.std()
     assert len(set(whole.values())) == len(whole)
     train, val = data.sources(made(tmp_path / "whole"))
     assert (len(train[0]), len(val[0]), train[0].paired) == (10, 3, True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_stopped_command_leaves_whole_pairs(blurring, tmp_path, sent, code):
+    out = tmp_path / "out/train"
+    command = [sys.executable, "-m", "deblur_jax", *blurring, "--out", str(out.parent), "--train", "100000"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(out.glob("sharp/*.png")):
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code, said
+    assert said.splitlines()[-1] == "deblur data: " + ("interrupted" if code == 130 else "stopped by SIGTERM")
+    assert {path.name for path in out.iterdir()} == {"blur", "sharp", "plan.json"}
+    written = [path for side in ("blur", "sharp") for path in (out / side).iterdir()]
+    assert [path for path in written if path.name.startswith(".")] == []
+    for path in written:
+        assert read_image(path).shape == (24, 24, 3)
 
 
 def test_data_blur_needs_something_to_do(tmp_path, capsys):
@@ -168,5 +188,8 @@ def test_data_blur_needs_something_to_do(tmp_path, capsys):
     assert "config.data.train names no folder" in capsys.readouterr().err
     assert main([*command, "--train", "3", "--data", str(tmp_path)]) == 2
     assert "out: lies in" in capsys.readouterr().err
+    others = ["--data", str(tmp_path / "photos"), f"--config.data.val=('{tmp_path}',)"]
+    assert main([*command, "--train", "3", *others]) == 2
+    assert f"out: lies in {tmp_path}," in capsys.readouterr().err
     assert main([*command, "--train", "3", "--config.optim.name=sgd"]) == 2
     assert "adamw or muon, not sgd" in capsys.readouterr().err

@@ -233,6 +233,8 @@ def test_operations_are_those_of_the_variant(tiny):
     assert steps.operations(config, 64) == pytest.approx(known, rel=1e-6)
     config.variant = {"blocks": (1, 1, 1)}
     assert steps.operations(config, 64) < 0.3 * known
+    config.network, config.variant = "small+small", {}  # of which no facts are listed
+    assert steps.operations(config, 64) == pytest.approx(2 * known, rel=1e-6)
 
 
 def test_the_peak_is_measured_once_for_the_devices():

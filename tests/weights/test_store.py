@@ -78,6 +78,8 @@ def test_what_does_not_fit_is_named(file, change, message):
     [
         ({"network": "small"}, "does not fit small: .* is missing"),
         ({"network": "huge"}, "weights of 'huge', a network that this version does not have"),
+        ({"network": "nano+maxim"}, "a network that this version does not have: no mean with Maxim"),
+        ({"network": "nano+nano", "variant": '{"members": ["a"]}'}, "has no such variant: no 'members' of a mean"),
         ({"format": "pt"}, "not a set of weights that deblur_jax wrote"),
         ({"card": "{"}, "what the file says about itself is damaged"),
         ({"card": "[]"}, "what the file says about itself is damaged"),
@@ -152,6 +154,12 @@ def test_a_mean_is_named_by_its_members(nano, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     one, other = nano("one.safetensors"), nano("two/best.safetensors", seed=1)
     found = weights.resolve("one.safetensors+two")
+    nano("with+plus.safetensors")
+    with_plus = weights.resolve("two+with+plus.safetensors+one.safetensors").card["mean_of"]
+    assert [member["weights"] for member in with_plus] == ["two", "with+plus.safetensors", "one.safetensors"]
+    (tmp_path / "empty+folder").mkdir()
+    with pytest.raises(UserError, match=r"^empty\+folder: holds neither best.safetensors"):
+        weights.resolve("empty+folder")
     picture = np.random.default_rng(0).random((1, 16, 24, 3), np.float32)
 
     def answer(weights_):
@@ -165,6 +173,12 @@ def test_a_mean_is_named_by_its_members(nano, tmp_path, monkeypatch):
     packed = weights.load(tmp_path / "both.safetensors")
     np.testing.assert_allclose(answer(packed), expected, atol=1e-3)
     assert (packed.network, packed.card["summary"]) == ("nano+nano", "both")
+    noted = {"config": {"data": {"val": ["/home/me/v"]}}}
+    weights.save(one, network="nano", params=weights.load(one).params, card=noted, merged=True)
+    weights.pack(f"{tmp_path}/two+{one}", tmp_path / "moved.safetensors", card={})
+    packed_from = weights.load(tmp_path / "moved.safetensors").card["mean_of"]
+    assert packed_from[0]["weights"] == f"{tmp_path.name}/two"
+    assert packed_from[1]["config"] == {"data": {"val": ["v"]}}
     with pytest.raises(UserError, match=r"both.safetensors: is a mean already \(nano\+nano\)"):
         weights.resolve("one.safetensors+both.safetensors")
 
