@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m",
         "--model",
         default="nano",
-        help="a name of deblur weights list, a weights file, a training workdir, several of these with a plus between, or "
-        "an exported network (nano)",
+        help="a name of deblur weights list, a weights file, a training workdir, several of these with a plus between, "
+        "or an exported network (nano)",
     )
     files = parser.add_argument_group("files")
     files.add_argument("--format", metavar="SUFFIX", help="write png, jpg ...; clips mp4, mkv ... (the input's own)")
