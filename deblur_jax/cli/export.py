@@ -76,7 +76,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
 
     if text is None:
         return None
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text, re.ASCII)
     if not match:
         raise UserError(f"--size must be WIDTHxHEIGHT such as 640x360, not {text!r}")
     return int(match[2]), int(match[1])

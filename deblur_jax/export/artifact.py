@@ -27,6 +27,8 @@ from deblur_jax.weights.artifact import CARD, FORMAT, VERSION, digest
 
 __all__ = ["write"]
 
+_MOST_PIXELS = 2**26  # at once, to be compared with JAX
+
 
 def write(
     weights: Weights,
@@ -70,14 +72,19 @@ def write(
 def _check(weights: Weights, folder: Path, options: Options) -> None:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder}: exists and is not an empty folder; name another one")
-    if not folder.absolute().parent.is_dir():
+    real = Path(os.path.realpath(folder))
+    if not real.parent.is_dir():
         raise UserError(f"{folder.parent}: no such directory")
+    if not os.access(real if real.is_dir() else real.parent, os.W_OK):
+        raise UserError(f"{folder}: cannot be written")
     multiple = weights.entry.config.multiple_of
     if options.size and any(side < 1 or side % multiple for side in options.size):
         size = f"{options.size[1]}x{options.size[0]}"
         raise UserError(f"--size {size}: both sides must be multiples of {multiple}, as the network takes them")
     if options.batch is not None and options.batch < 1:
         raise UserError(f"--batch must be from 1, not {options.batch}")
+    if math.prod(options.size or (512, 512)) * (options.batch or 1) > _MOST_PIXELS:
+        raise UserError(f"--size and --batch: it is run on such pictures, at most {_MOST_PIXELS / 1e6:.0f} megapixels")
     plain = options.layout == "nhwc" and not options.whole_numbers and options.precision == "fp32"
     if options.to == "stablehlo" and not plain:
         raise UserError("--layout, --uint8 and --precision are for --to onnx; StableHLO is NHWC in float32")
@@ -126,7 +133,7 @@ def _unequal(name: str, report: dict[str, Any]) -> str:
     bound = ", ".join(f"{key.replace('_', ' ')} {value:g}" for key, value in report["bound"].items())
     return (
         f"{name}: not exported, it does not give what JAX gives: off by {report['greatest_error']:.1e} on "
-        f"{worst['input']}{psnr} (bound: {bound})"
+        f"{worst['input']}{psnr}, {report['share_of_change']:.2f} of the change of a shaken one (bound: {bound})"
     )
 
 
@@ -134,13 +141,14 @@ def _unequal(name: str, report: dict[str, Any]) -> str:
 
 
 def _golden(weights: Weights, made: Made, options: Options, network: parity.Run) -> tuple[bytes, float]:
-    """One photograph as the model takes it, and what this machine's runtime gave; and how far off another may be.
+    """A shaken photograph as the model takes it, and what this machine's runtime gave; and how far off another may be:
+    less than the network changes there.
 
     Another processor adds up in another order; of int8 it may round to a neighbouring step, here and there.
     """
     multiple = weights.entry.config.multiple_of
     unit = multiple * max(made.least, math.ceil(64 / multiple))
-    pictures = parity.natural(*(options.size or (unit, unit + multiple)))
+    pictures = parity.shaken(parity.natural(*(options.size or (unit, unit + multiple)), index=1))
     pictures = np.repeat(pictures, options.at_once or 1, 0)
     restored = np.asarray(network(pictures))
     bound = {"fp32": 1e-4, "fp16": 2e-2, "int8": 0.1}[options.precision]
@@ -262,10 +270,11 @@ Sides must be as `input` in the card says: continue pictures by reflection below
 
 
 def _place(folder: Path, files: dict[str, bytes]) -> None:
-    """All files or none: written beside under another name, then renamed."""
-    folder = folder.absolute()
+    """All files or none: written under another name, then renamed; in a folder that is there the card comes last."""
+    folder = Path(os.path.realpath(folder))  # a link stays one
+    there = folder.is_dir()  # and may be where a disk is mounted, or where a shell is
     try:
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        temporary = Path(tempfile.mkdtemp(dir=folder if there else folder.parent, prefix=f".{folder.name[:40]}."))
         try:
             for name, data in files.items():
                 (temporary / name).parent.mkdir(parents=True, exist_ok=True)
@@ -273,9 +282,16 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o777 & ~umask)  # temporary folders are private, results are not
-            os.replace(temporary, folder)
+            if there:
+                for path in sorted(temporary.iterdir(), key=lambda path: path.name == CARD):
+                    os.replace(path, folder / path.name)
+                temporary.rmdir()
+            else:
+                os.replace(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
+            for path in folder.iterdir() if there else ():  # it was empty
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from None

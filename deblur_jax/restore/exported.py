@@ -43,7 +43,14 @@ def onnx_network(
         where = "the model" if isinstance(model, bytes) else model
         raise UserError(f"{where}: ONNX Runtime cannot load it: {str(error).splitlines()[0]}") from None
     name = session.get_inputs()[0].name
-    return adapted(lambda pictures: session.run(None, {name: pictures})[0], layout, whole_numbers)
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        try:
+            return session.run(None, {name: pictures})[0]
+        except Exception as error:
+            raise UserError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from None
+
+    return adapted(run, layout, whole_numbers)
 
 
 def stablehlo_network(model: bytes | Path, *, device: str | None = None) -> Network:

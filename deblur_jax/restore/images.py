@@ -27,6 +27,8 @@ def read_image(path: str | Path) -> np.ndarray:
     Grey becomes RGB; an alpha channel is left out; what the file says to be proportional to light is encoded.
     """
     picture = pictures.read(read_bytes(path), path)
+    if picture.pixels.dtype == np.float32 and not np.isfinite(picture.pixels).all():
+        raise UserError(f"{path}: the picture holds values that are no numbers")
     rgb = as_rgb(picture.pixels)
     return np.array(linear_to_srgb(rgb)) if is_linear(picture) else rgb
 

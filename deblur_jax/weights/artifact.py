@@ -48,7 +48,7 @@ def read(folder: str | Path) -> Artifact:
         card = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UserError(f"{path}: damaged, it is not JSON; export the network again") from None
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise UserError(f"{path}: not the card of a network that deblur_jax exported")
@@ -69,8 +69,9 @@ def read(folder: str | Path) -> Artifact:
             raise UserError(f"{path}: names a file outside of the folder: {name}")
         try:
             found = digest((folder / name).read_bytes())
-        except OSError as error:
-            raise UserError(f"{folder / name}: {error.strerror or error}; the artifact is not whole") from None
+        except (OSError, ValueError) as error:  # a name that cannot be one
+            said = getattr(error, "strerror", None) or error
+            raise UserError(f"{folder / name}: {said}; the artifact is not whole") from None
         if found != expected:
             raise UserError(f"{folder / name}: not what was exported (its sha256 is not the card's); export it again")
     return artifact
@@ -80,18 +81,26 @@ def _artifact(folder: Path, card: dict[str, Any]) -> Artifact:
     kind, layout, pictures = card["runtime"]["kind"], card["input"]["layout"], card["input"]
     if kind not in ("onnx", "stablehlo") or layout not in ("nhwc", "nchw") or pictures["type"] not in _TYPES:
         raise ValueError("it has a kind, layout or type of numbers that is not known")
-    size = pictures["size"]
+    size, batch, facts = pictures["size"], pictures["batch"], _facts(card["network"])
+    sides = [size["height"], size["width"]] if size is not None else []
+    optional = [x for x in (batch, facts.receptive_field, facts.tile, facts.overlap) if x is not None]
+    for number in (facts.multiple_of, pictures["least_side"], *sides, *optional):
+        if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**31:
+            raise ValueError(f"{number!r} where a count belongs")
+    for number in (card["network"]["bytes_per_pixel"], facts.kmac_per_pixel):
+        if not isinstance(number, int | float) or not 0 < number < 1e18:
+            raise ValueError(f"{number!r} where a cost belongs")
     return Artifact(
         folder=folder,
         card=card,
         kind=kind,
         model=folder / card["model"],
-        facts=_facts(card["network"]),
+        facts=facts,
         layout=layout,
         whole_numbers=_TYPES[pictures["type"]],
-        least=int(pictures["least_side"]) // int(card["network"]["multiple_of"]),
-        batch=None if pictures["batch"] is None else int(pictures["batch"]),
-        size=None if size is None else (int(size["height"]), int(size["width"])),
+        least=max(1, pictures["least_side"] // facts.multiple_of),
+        batch=batch,
+        size=(sides[0], sides[1]) if sides else None,
     )
 
 

@@ -9,11 +9,12 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from deblur_jax import Restorer, samples, weights
 from deblur_jax.cli import main
 from deblur_jax.errors import UserError
-from deblur_jax.export import formats, parity
+from deblur_jax.export import artifact, formats, parity
 from deblur_jax.restore import read_image
 
 
@@ -151,6 +152,22 @@ def test_what_has_been_touched_is_refused(export, tmp_path):
     card.write_text(whole.replace('"layout": "nhwc"', '"layout": "cube"'))
     with pytest.raises(UserError, match="damaged"):
         weights.find(str(folder))
+    for field, text in (
+        ("multiple_of", "0"),
+        ("multiple_of", '"16"'),
+        ("least_side", "Infinity"),
+        ("batch", "-3"),
+        ("receptive_field", '"x"'),
+        ("bytes_per_pixel", "-30"),
+        ("kmac_per_pixel", "1e400"),
+        ("layout", "[" * 100_000),
+    ):
+        card.write_text(re.sub(rf'"{field}": [^,\n]+', f'"{field}": {text}', whole))
+        with pytest.raises(UserError, match=r"card.json: damaged"):
+            weights.find(str(folder))
+    card.write_text(whole.replace('"golden.npz": {', '"gold\\u0000en.npz": {'))
+    with pytest.raises(UserError, match="embedded null byte; the artifact is not whole"):
+        weights.find(str(folder))
     card.write_text(whole.replace('"golden.npz": {', '"../photo.png": {'))
     with pytest.raises(UserError, match="outside of the folder"):
         weights.find(str(folder))
@@ -165,6 +182,18 @@ def test_what_has_been_touched_is_refused(export, tmp_path):
     model.unlink()
     with pytest.raises(UserError, match="No such file or directory; the artifact is not whole"):
         weights.find(str(folder))
+
+
+def test_a_graph_that_fails_is_one_failure(export, tmp_path, capsys):
+    """The model takes another layout than its card says; of two pictures each is said."""
+    folder, _ = export("--to", "onnx")
+    card = folder / "card.json"
+    card.write_text(card.read_text().replace('"layout": "nhwc"', '"layout": "nchw"'))
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((40, 30, 3), np.uint8)).save(tmp_path / "in" / name)
+    assert main(["restore", str(tmp_path / "in"), "--model", str(folder), "-o", str(tmp_path / "restored")]) == 2
+    assert capsys.readouterr().err.count("ONNX Runtime cannot run the network: ") == 2
 
 
 def test_a_changed_result_is_not_equal(export):
@@ -197,6 +226,10 @@ def test_a_network_that_is_not_equal_is_not_exported(export, monkeypatch, tmp_pa
         (["MODEL", "--to", "onnx", "-o", "none/new"], "no such directory"),
         (["MODEL", "--to", "onnx", "-o", "new", "--size", "30x32"], "both sides must be multiples of"),
         (["MODEL", "--to", "onnx", "-o", "new", "--size", "big"], "--size must be WIDTHxHEIGHT"),
+        (["MODEL", "--to", "onnx", "-o", "new", "--size", "9" * 5000 + "x8"], "--size must be WIDTHxHEIGHT"),
+        (["MODEL", "--to", "onnx", "-o", "new", "--size", "160000x160000"], "at most 67 megapixels"),
+        (["MODEL", "--to", "onnx", "-o", "new", "--batch", "9" * 23], "at most 67 megapixels"),
+        (["MODEL", "--to", "onnx", "-o", "n" * 256], "File name too long"),
         (["MODEL", "--to", "onnx", "-o", "new", "--batch", "0"], "--batch must be from 1"),
         (["MODEL", "--to", "stablehlo", "-o", "new", "--uint8"], "are for --to onnx"),
         (["MODEL", "--to", "onnx", "-o", "new", "--calibrate", "full"], "--calibrate goes with --precision int8"),
@@ -214,6 +247,32 @@ def test_bad_input_is_one_line(options, said, nano, tmp_path, monkeypatch, capsy
     assert error.count("\n") == 1
     assert not (tmp_path / "new").exists()
     assert (tmp_path / "full/file").read_text() == "mine"
+
+
+def test_a_folder_that_is_there_stays_the_folder(nano, tmp_path, monkeypatch):
+    """Empty, as a container's volume, or behind a link."""
+    model = nano()
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    before = (tmp_path / "real").stat().st_ino
+    assert main(["export", str(model), "--to", "onnx", "-o", str(tmp_path / "link")]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").stat().st_ino == before
+    assert sorted(path.name for path in (tmp_path / "real").iterdir()) == [
+        "README.md",
+        "card.json",
+        "golden.npz",
+        "model.onnx",
+        "verify.py",
+    ]
+    (tmp_path / "full").mkdir()
+    monkeypatch.setattr(artifact.os, "replace", broken)
+    assert main(["export", str(model), "--to", "onnx", "-o", str(tmp_path / "full")]) == 2
+    assert list((tmp_path / "full").iterdir()) == []
+
+
+def broken(source, target):
+    raise OSError(28, "No space left on device")
 
 
 def test_a_model_is_called_by_its_folder(nano, tmp_path, monkeypatch):
@@ -265,6 +324,21 @@ def test_onnx_runtime_is_imported_by_those_alone_who_use_it():
 def test_the_options_are_the_commands():
     assert formats.KINDS == ("onnx", "stablehlo", "savedmodel")
     assert set(parity.BOUNDS) == set(formats.PRECISIONS)
+
+
+def test_a_network_in_8_bits_that_does_nothing_is_not_equal():
+    """Though it is near enough where there is little to do."""
+
+    def sharpened(picture):
+        return picture + 0.1 * (picture - parity.shaken(picture))
+
+    cases = list(parity.pictures(8, 1))
+    idle = parity.compare(sharpened, lambda picture: picture, cases, "int8")
+    assert idle["natural_psnr"] > parity.BOUNDS["int8"]["natural_psnr"]
+    assert (idle["equal"], idle["share_of_change"]) == (False, pytest.approx(1.0))
+    rounded = parity.compare(sharpened, lambda picture: np.rint(1023 * sharpened(picture)) / 1023, cases, "int8")
+    assert rounded["equal"]
+    assert 0 < rounded["share_of_change"] < 0.5
 
 
 def test_the_comparison_says_how_far_it_is():

@@ -4,6 +4,7 @@ import collections
 import json
 import types
 
+import cv2
 import jax
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from PIL import Image
 from deblur_jax import samples, weights
 from deblur_jax.cli import main
 from deblur_jax.cli.export import _calibration
+from deblur_jax.errors import UserError
 from deblur_jax.export import quantise, table
 from deblur_jax.export.onnx import convert
 from deblur_jax.export.parity import natural
@@ -77,10 +79,17 @@ def test_eight_bits(export, tmp_path):
     assert set(about["sensitivity"]["layers"]) == {n.name for n in model.graph.node if n.op_type == "Conv"}
     assert min(about["sensitivity"]["layers"].values()) > 0
     assert 36 < card["parity"]["natural_psnr"] < 80
+    assert 0 < card["parity"]["share_of_change"] < 0.5
     exact, rounded = card["table"]
     assert set(rounded) == {"precision", "bytes", "speed", "psnr_loss", "measured_on"}
     assert (exact["precision"], rounded["precision"]) == ("fp32", "int8")
     assert abs(rounded["psnr_loss"]) < 1
+
+
+def test_pictures_without_numbers_are_refused(tmp_path):
+    cv2.imwrite(str(tmp_path / "x.tif"), np.full((8, 8, 3), np.nan, np.float32))
+    with pytest.raises(UserError, match=r"x.tif: the picture holds values that are no numbers"):
+        _calibration([str(tmp_path)])
 
 
 def test_the_loss_is_that_of_the_pairs_given(export, tmp_path, capsys):
