@@ -92,12 +92,12 @@ What was seen.
 - After that run 800 steps of `unharmed` with `psnr` at 0.002, `harm` at 0.008, a rate of 4e-4 and a fifth of `kept`: 7
   lose (the columns 5.6 dB), shakes 0.80, over all 0.56, sharp ones -0.10; the mean of both 12, 0.90, 0.65 and -0.23.
   With Small the same leaves none that loses (configs/photos_small.py).
-- A teacher does not help. Of 9700 pairs the sharp picture was replaced by what a better restorer made of the blurry one:
-  the mean of Nano over the eight flips and turns and of Small taken up again, which on the set gains 0.95 dB on shakes,
-  0.91 over all, 4 lose. From the shipped weights 10 000 steps of `sharp_too` at 8e-4, half of the pairs with the teacher's
-  pictures, 40 minutes: 0.81 on shakes, 0.60 over all, 10 lose (the worst 2.7 dB), 60 of 61 sharp ones above 40; after
-  1200 steps of `unharmed` 0.82, 0.59, 8 (3.4) and 60. The mean of the first's weights and the shipped ones 0.64 over
-  all, 12 lose, 60. So it moves along the same line between gain and harm, as with fewer steps.
+- A teacher does not help. Of 9700 pairs the sharp picture was replaced by what a better restorer made of the blurry
+  one: the mean of Nano over the eight flips and turns and of Small taken up again, which on the set gains 0.95 dB on
+  shakes, 0.91 over all, 4 lose. From the shipped weights 10 000 steps of `sharp_too` at 8e-4, half of the pairs with
+  the teacher's pictures, 40 minutes: 0.81 on shakes, 0.60 over all, 10 lose (the worst 2.7 dB), 60 of 61 sharp ones
+  above 40; after 1200 steps of `unharmed` 0.82, 0.59, 8 (3.4) and 60. The mean of the first's weights and the shipped
+  ones 0.64 over all, 12 lose, 60. So it moves along the same line between gain and harm, as with fewer steps.
 To try next: pictures of one median brightness, by an exponent for each, in training and before the network; decay and
 `lined` apart. For a decibel on shakes it seems to take a larger network.
 """
