@@ -11,6 +11,8 @@ from typing import Any
 
 from deblur_jax.cli import bench_engines
 
+_MOST = 16384  # pixels of a side, which is also where H.264 ends
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
@@ -23,12 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     kind.add_argument("--workers", type=int, default=2, help="threads of ours, processes of theirs (2)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
     kind = kinds.add_parser("restore", help="a folder, one picture against PyTorch, and the command's start")
-    kind.add_argument("-m", "--model", default="nano", help="as of deblur restore (nano)")
+    kind.add_argument("-m", "--model", default="nano", help="by name, a weights file or a training workdir (nano)")
     kind.add_argument("--size", default="1280x720", metavar="WxH", help="of the pictures (1280x720)")
     kind.add_argument("--pictures", type=int, default=12, metavar="N", help="in the folder (12)")
     kind.add_argument("--rounds", type=int, default=5, help="of which the median is given (5)")
     kind = kinds.add_parser("video", help="a clip from file to file, against its parts, and memory against length")
-    kind.add_argument("-m", "--model", default="nano", help="as of deblur restore (nano)")
+    kind.add_argument("-m", "--model", default="nano", help="by name, a weights file or a training workdir (nano)")
     kind.add_argument("--size", default="1280x720", metavar="WxH", help="of the clip (1280x720)")
     kind.add_argument("--frames", type=int, default=60, metavar="N", help="of the clip (60)")
     kind.add_argument("--rounds", type=int, default=3, help="of which the median is given (3)")
@@ -158,8 +160,11 @@ def _video(options: argparse.Namespace) -> int:
 
     from deblur_jax import weights
     from deblur_jax.bench import video
+    from deblur_jax.errors import UserError
 
     width, height = size_of(options.size)
+    if width % 2 or height % 2:
+        raise UserError(f"--size {options.size}: the clip is H.264, whose sides must be even")
     loaded = weights.resolve(options.model)
     print(f"{options.model}, {width}x{height}, H.264, {jax.devices()[0].device_kind}, median and quartiles", flush=True)
     said = video.compare(loaded, frames=options.frames, height=height, width=width, rounds=options.rounds)
@@ -204,6 +209,8 @@ def size_of(text: str, option: str = "--size") -> tuple[int, int]:
         width = height = 0
     if min(width, height) < 1:
         raise UserError(f"{option} must be a width and a height such as 1280x720, not {text}")
+    if max(width, height) > _MOST:
+        raise UserError(f"{option} {text}: a side may have {_MOST} pixels at most")
     return width, height
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 _RECORDS = Path("export", "benchmarks")
+_ABOUT = ("device", "threads", "system", "commit", "rounds")  # a run, beside the versions
 
 
 def add_arguments(kinds: Any) -> None:
@@ -25,6 +26,7 @@ def add_arguments(kinds: Any) -> None:
     kind.add_argument("--no-memory", action="store_true", help="do not measure memory, which starts each once more")
     kind.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
     kind.add_argument("--plot", type=Path, metavar="FILE", help="write a chart (SVG)")
+    kind.add_argument("--overwrite", action="store_true", help="replace these files if they exist")
     kind.add_argument("--record", action="store_true", help=f"keep it in {_RECORDS}/; not of a CPU")
     kind = kinds.add_parser("compare", help="two files of deblur bench engines --json")
     kind.add_argument("before", type=Path, metavar="A.json")
@@ -39,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.bench import engines, runners
     from deblur_jax.cli.bench import size_of
     from deblur_jax.errors import UserError
+    from deblur_jax.restore.images import check_output
 
     if any(batch < 1 for batch in options.batches):
         raise UserError(f"--batches must be from 1, not {min(options.batches)}")
@@ -46,9 +49,9 @@ def run(options: argparse.Namespace) -> int:
         if precision not in engines.PRECISIONS:
             raise UserError(f"--precisions: there are {', '.join(engines.PRECISIONS)}, not {precision!r}")
     sizes = [size_of(text, "--sizes") for text in options.sizes]
-    for path in (options.json, options.plot):
-        if path and not path.absolute().parent.is_dir():
-            raise UserError(f"{path.parent}: no such directory")
+    for path, suffix in ((options.json, ".json"), (options.plot, ".svg")):
+        if path:
+            check_output(path, overwrite=options.overwrite, suffixes=(suffix,))
     names, missing = runners.chosen(options.engines)
     import jax
 
@@ -122,7 +125,7 @@ def compare(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
 
     before, after = _read(options.before), _read(options.after)
-    for name in ("device", "threads", "system", "commit", "rounds"):
+    for name in _ABOUT:
         if before.get(name) != after.get(name):
             print(f"{name} differs: {before.get(name)}, {after.get(name)}")
     versions = [dict(kept.get("versions") or {}) for kept in (before, after)]
@@ -153,9 +156,12 @@ def _read(path: Path) -> dict[str, Any]:
 
     try:
         kept = json.loads(path.read_text())
-        [(_key(row), row["p50"]) for row in kept["rows"]]
+        rows = [(_key(row), row["p50"]) for row in kept["rows"]]
+        hash((*map(kept.get, _ABOUT), *(kept.get("versions") or {}).values(), *rows))  # no lists within
+        if not all(p50 is None or 0 < p50 < 1e9 for _, p50 in rows):
+            raise ValueError
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a file of deblur bench engines --json") from None
     return kept

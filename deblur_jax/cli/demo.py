@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from deblur_jax.restore.compare import SLIDER_STYLE
     from deblur_jax.restore.images import check_output
 
-    loaded = weights.resolve(options.model)
+    loaded = weights.find(options.model)
     make_folder(options.output)
     page = check_output(options.output / "index.html", overwrite=options.overwrite, suffixes=(".html",))
 

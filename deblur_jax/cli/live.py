@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from deblur_jax.cli import signals
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a camera's number, an address (rtsp://, http://), or a file")
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
     if options.record and options.record.exists():
         if not options.overwrite:
             raise UserError(f"{options.record}: exists already; --overwrite replaces it")
-        if os.path.realpath(options.record) == os.path.realpath(options.source):
+        if os.path.exists(options.source) and os.path.samefile(options.record, options.source):
             raise UserError(f"{options.record}: is the source; record into another file")
 
     from deblur_jax import weights
@@ -51,9 +53,12 @@ def run(options: argparse.Namespace) -> int:
 
     called = hook(options.hook)
     opened, ends = open_source(options.source)
-    loaded = weights.resolve(options.model)
+    loaded = weights.find(options.model)
     use_compile_cache()
-    restorer = Restorer(loaded, devices=devices_named(options.device)[:1])
+    if isinstance(loaded, weights.Artifact):
+        restorer = Restorer(loaded, device=options.device)
+    else:
+        restorer = Restorer(loaded, devices=devices_named(options.device)[:1])
     live = Live(
         opened,
         lambda picture: restorer.restore(picture, strength=options.strength),
@@ -62,11 +67,10 @@ def run(options: argparse.Namespace) -> int:
         seconds=options.seconds,
         lost=lambda: print(f"{options.source}: gives nothing; waiting for it", file=sys.stderr, flush=True),
     )
-    with contextlib.ExitStack() as stack:
+    with signals.heeded(), contextlib.ExitStack() as stack:
         preview = recording = None
         if options.record:
             recording = Recording(options.record)
-            stack.callback(recording.close)
         if not options.no_page:
             preview = Preview(options.port, lambda: live.achieved.as_dict())
             stack.callback(preview.close)
@@ -87,8 +91,12 @@ def run(options: argparse.Namespace) -> int:
                 said = now
                 _say(live, options.json)
 
-        live.run(show)
-    _say(live, options.json, last=True)
+        try:
+            live.run(show)
+        finally:  # Ctrl-C is how a camera is stopped
+            if recording:
+                recording.close()
+            _say(live, options.json, last=True)
     if not live.achieved.arrived:
         raise UserError(f"{options.source}: no frame came")
     if not live.achieved.shown:

@@ -81,6 +81,7 @@ class Live:
         self._opened, self._restore, self._lost, self._seconds = opened, restore, lost, seconds
         self._budget, self._ends, self._waits = budget, ends, waits
         self._newest: _Arrived | None = None
+        self._failed: Exception | None = None  # in the thread
         self._there = threading.Condition()
         self._takes = 0.0  # seconds for a frame, of late
         self._compiled: tuple[int, ...] = ()  # the size of which the network is compiled
@@ -114,6 +115,11 @@ class Live:
         finally:
             self.over.set()
             self._reader.join(timeout=5)
+        if isinstance(self._failed, UserError):
+            raise self._failed
+        if self._failed is not None:
+            said = (str(self._failed).splitlines() or [""])[0]
+            raise UserError(f"the source cannot be read: {type(self._failed).__name__}: {said}") from self._failed
         return self.achieved
 
     def _newer(self) -> bool:
@@ -130,6 +136,14 @@ class Live:
             return frame
 
     def _read(self) -> None:
+        try:
+            self._keep_reading()
+        except Exception as error:
+            self._failed = error
+        finally:
+            self.over.set()
+
+    def _keep_reading(self) -> None:
         failures, waiting = 0, False
         while not self.over.is_set():
             source = self._opened()
@@ -147,7 +161,6 @@ class Live:
             waiting = True
             self.over.wait(self._waits[min(failures, len(self._waits) - 1)])
             self.achieved.reopened += not self.over.is_set()
-        self.over.set()
 
     def _drain(self, source: Any) -> bool:
         """Until it gives no more; whether any frame came."""
@@ -187,13 +200,16 @@ def open_source(name: str) -> tuple[Callable[[], Any | None], bool]:
     """A camera's number, an address, or a file that is played in real time; and whether it ends for good."""
     from deblur_jax.restore.images import silenced_stderr
 
-    file = not name.isdigit() and "://" not in name
+    camera = name.isascii() and name.isdigit()
+    if camera and len(name) > 4:  # OpenCV's kinds of cameras are thousands and hundreds of the number
+        raise UserError(f"{name}: no camera has a number above 9999")
+    file = not camera and "://" not in name
     if file and not Path(name).is_file():
         raise UserError(f"{name}: no such file; a camera is a number, a stream an address such as rtsp://...")
 
     def opened() -> Any | None:
         with silenced_stderr():
-            capture = cv2.VideoCapture(int(name) if name.isdigit() else name)
+            capture = cv2.VideoCapture(int(name) if camera else name)
         if not capture.isOpened():
             return None
         if not file:
@@ -243,6 +259,8 @@ class Recording:
 
         height, width = picture.shape[:2]
         if self._out is None:
+            if min(height, width) < 2:
+                raise UserError(f"{self._path}: frames of {width}x{height} are too small to record; 2x2 is the least")
             self._out: Any = self._opened()
             speed = (
                 {"preset": "veryfast", "tune": "zerolatency"} if self._codec == "libx264" else {"deadline": "realtime"}

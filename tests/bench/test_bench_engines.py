@@ -130,6 +130,7 @@ def test_networks_without_weights_get_initial_ones():
     [
         (["--sizes", "12"], "--sizes must be a width and a height"),
         (["--sizes", "0x9"], "--sizes must be a width and a height"),
+        (["--sizes", "99999999999x9"], "--sizes 99999999999x9: a side may have 16384 pixels at most"),
         (["--engines", "tensorrt"], "--engines: there are jax, onnxruntime"),
         (["--precisions", "int4"], "--precisions: there are fp32"),
         (["--models", "tiny"], "tiny: no such weights file"),
@@ -138,16 +139,29 @@ def test_networks_without_weights_get_initial_ones():
         (["--engines", "jax", "--precisions", "int8"], "none of jax computes in int8"),
         (["--record"], "records are kept of GPUs and TPUs only"),
         (["--json", "nowhere/a.json"], "nowhere: no such directory"),
+        (["--json", "folder.json"], "folder.json: is a directory"),
+        (["--plot", "there.svg"], "there.svg: exists already; --overwrite replaces it"),
+        (["--json", "one", "--plot", "one"], "one: cannot write a file without suffix; .json work"),
     ],
 )
-def test_mistakes_are_one_line(options, said, capsys):
+def test_mistakes_are_one_line(options, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "there.svg").touch()
     assert main(["bench", "engines", *options]) == 2
     captured = capsys.readouterr()
     assert said in captured.err
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"rows": [{}]}', '{"rows": 3}'])
+_ROW = {"model": "nano", "engine": "jax", "precision": "fp32", "size": "9x9", "batch": 1, "p50": 0.1}
+_EDITED = [{"rows": [_ROW | new]} for new in ({"p50": "x"}, {"p50": 0}, {"p50": [1]}, {"model": ["nano"]})]
+_EDITED += [{"rows": [_ROW], **new} for new in ({"versions": 5}, {"versions": "abc"}, {"device": [1]})]
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"rows": [{}]}', '{"rows": 3}', 100_000 * "[", *map(json.dumps, _EDITED)], ids=range(12)
+)
 def test_files_that_are_none_of_ours_are_not_compared(text, tmp_path, capsys):
     (tmp_path / "a.json").write_text(text)
     assert main(["bench", "compare", str(tmp_path / "a.json"), str(tmp_path / "a.json")]) == 2

@@ -35,6 +35,17 @@ def test_useless_options_are_refused(option, capsys):
     assert f"{option[1]} must be larger" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("kind", "size", "message"),
+    [("video", "191x145", "sides must be even"), ("restore", "99999999999x9", "a side may have 16384 pixels at most")],
+)
+def test_sizes_that_cannot_be_measured(kind, size, message, capsys):
+    assert main(["bench", kind, "--size", size]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+
+
 def test_no_record_is_kept_of_a_cpu(capsys):
     assert main(["bench", "train", "--record"]) == 2
     assert "records are kept of GPUs and TPUs only" in capsys.readouterr().err

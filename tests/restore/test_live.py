@@ -1,8 +1,11 @@
 """Live video: the newest frame, within a budget, from sources that come and go."""
 
 import json
+import os
+import signal
 import socket
 import struct
+import sys
 import threading
 import time
 import urllib.error
@@ -10,6 +13,7 @@ import urllib.request
 
 import av
 import clips
+import cv2
 import numpy as np
 import pytest
 
@@ -103,6 +107,27 @@ def test_a_source_that_dies_and_returns():
     assert waits[2] >= 0.2
 
 
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (cv2.error("(-5:Bad argument)\n> and more"), "the source cannot be read: error: .-5:Bad argument.$"),
+        (UserError("of its own"), "^of its own$"),
+    ],
+)
+def test_a_source_that_fails_ends_it(error, message):
+    def opened():
+        raise error
+
+    with pytest.raises(UserError, match=message):
+        Live(opened, slow(0.0), budget=1.0).run(lambda *_: None)
+
+
+@pytest.mark.parametrize(("name", "message"), [("99999999999999999999", "above 9999"), ("²", "no such file")])
+def test_numbers_that_no_camera_has(name, message):
+    with pytest.raises(UserError, match=message):
+        open_source(name)
+
+
 def test_the_page(capfd):
     preview = Preview(0, lambda: {"frames_per_second": 12.5})
     try:
@@ -162,6 +187,44 @@ def test_a_recording_that_is_cut_off_plays(tmp_path):
     recording.close()
 
 
+@pytest.mark.parametrize(("height", "width"), [(1, 40), (40, 1)])
+def test_frames_too_small_to_record(tmp_path, height, width):
+    recording = Recording(tmp_path / "live.mp4")
+    with pytest.raises(UserError, match=f"frames of {width}x{height} are too small"):
+        recording.add(np.zeros((height, width, 3), np.uint8), 0.0)
+    recording.close()
+    assert not (tmp_path / "live.mp4").exists()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_ends_the_recording_well(nano, tmp_path, monkeypatch, capsys, sent, code):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    (tmp_path / f"sends_{code}.py").write_text(
+        f"import signal\nseen = []\ndef one(picture, at):\n    seen.append(at)\n"
+        f"    if len(seen) == 4: signal.raise_signal({sent:d})\n"
+    )
+    clips.make(tmp_path / "in.mp4", frames=500)  # of which the first second or two pass while the network is compiled
+    command = ["live", "in.mp4", "--model", str(nano()), "--device", "cpu:0", "--no-page", "--json"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*command, "--budget", "500", "--record", "out.mp4", "--hook", f"sends_{code}:one"])
+    assert stopped.value.code == code
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["event"] == "done"
+    assert said["arrived"] < 500
+    assert len(clips.pixels(tmp_path / "out.mp4")) == said["shown"] == 3
+
+
+def test_an_exported_network(nano, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(nano()), "--to", "stablehlo", "-o", "exported"]) == 0
+    clips.make(tmp_path / "in.mp4", frames=1)  # after which none comes while the network is compiled
+    capsys.readouterr()
+    assert main(["live", "in.mp4", "--model", "exported", "--no-page", "--json", "--budget", "500"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["shown"] == 1
+
+
 def test_a_file_as_the_source(nano, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     model = nano(scale=0.05)
@@ -175,12 +238,14 @@ def test_a_file_as_the_source(nano, tmp_path, monkeypatch, capsys):
     assert said["arrived"] == 50
     assert said["shown"] + said["dropped"] == 50
     assert said["shown"] == len(clips.pixels(tmp_path / "out.mkv")) > 0
+    (tmp_path / "hard.mp4").hardlink_to(tmp_path / "in.mp4")
     for arguments, message in [
         (["nowhere.mp4"], "no such file"),
         (["in.mp4", "--budget", "0"], "--budget must be"),
         (["in.mp4", "--record", "out.mkv"], "exists already"),
         (["in.mp4", "--hook", "json"], "MODULE:FUNCTION"),
         (["in.mp4", "--record", "in.mp4", "--overwrite"], "in.mp4: is the source"),
+        (["in.mp4", "--record", "hard.mp4", "--overwrite"], "hard.mp4: is the source"),
         (["in.mp4", "--record", "none/out.mkv", "--model", str(model)], "none/out.mkv: cannot be written"),
         (["in.mp4", "--seconds", "0"], "--seconds must be above 0"),
         (["in.mp4", "--port", "70000"], "--port must be from 0 to 65535"),
