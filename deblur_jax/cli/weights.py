@@ -77,7 +77,8 @@ def _list(options: argparse.Namespace) -> int:
     wide, network = (max((len(set_[key]) for set_ in found), default=0) for key in ("name", "network"))
     for set_ in found:
         columns = f"{set_['name']:{wide}}  {set_['whose']:8} {set_['bytes'] / 2**20:6.1f} MiB"
-        print(f"{columns}  {set_['network']:{network}}  {set_['summary']}".rstrip())
+        line = f"{columns}  {set_['network']:{network}}  {set_['summary']}".rstrip()
+        print("".join(c if c.isprintable() else " " for c in line))  # whoever wrote the card says what is in it
     for name, about in PUBLISHED.items():
         if name not in library.names():
             print(f"deblur weights fetch {name} gets {about.summary} ({about.bytes / 2**20:.0f} MiB)")
@@ -109,12 +110,14 @@ def _add(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
+    from deblur_jax.cli.signals import heeded
     from deblur_jax.weights.published import fetch
 
     def say(line: str) -> None:
         print(f"deblur weights: {line}", file=sys.stderr, flush=True)
 
-    print(fetch(options.name, overwrite=options.overwrite, say=say))
+    with heeded():  # or npm would go on alone
+        print(fetch(options.name, overwrite=options.overwrite, say=say))
     return 0
 
 
@@ -128,17 +131,16 @@ def _remove(options: argparse.Namespace) -> int:
 def _pack(options: argparse.Namespace) -> int:
     from deblur_jax.errors import UserError
     from deblur_jax.restore.images import check_output, read_bytes
-    from deblur_jax.weights.store import pack
+    from deblur_jax.weights.store import pack, parsed
 
     path = check_output(options.output, overwrite=options.overwrite, suffixes=(".safetensors",))
     said: dict[Path, Any] = {}
     for file in filter(None, (options.card, options.report)):
         try:
-            said[file] = json.loads(read_bytes(file))
+            said[file] = parsed(read_bytes(file))
+            json.dumps(said[file], ensure_ascii=False).encode()  # half of a surrogate pair is no text
         except ValueError as error:
-            raise UserError(f"{file}: not JSON: {error}") from None
-        if not isinstance(said[file], dict):
-            raise UserError(f"{file}: must hold an object")
+            raise UserError(f"{file}: not a card or report in JSON: {error}") from None
     card = said.get(options.card, {})
     if options.report:
         from deblur_jax.evaluate.summary import for_card

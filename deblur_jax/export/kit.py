@@ -54,7 +54,8 @@ def files(kit: str, card: dict[str, Any], options: Options) -> dict[str, bytes]:
 
 def _served(name: str) -> str:
     """As part of an address and of a configuration."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+    served = re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+    return served if re.search("[A-Za-z0-9]", served) else "deblur"
 
 
 def _words(card: dict[str, Any], options: Options, sizes: list[tuple[int, int]]) -> dict[str, str]:

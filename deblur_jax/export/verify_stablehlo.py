@@ -21,8 +21,9 @@ def main() -> int:
     folder = Path(__file__).resolve().parent
     card = json.loads((folder / "card.json").read_text(encoding="utf-8"))
     for name, about in card["files"].items():
-        if hashlib.sha256((folder / name).read_bytes()).hexdigest() != about["sha256"]:
-            print(f"{name} is not what was exported: its sha256 is another")
+        file = folder / name
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != about["sha256"]:
+            print(f"{name} is missing or not what was exported: its sha256 is another")
             return 1
     with np.load(folder / "golden.npz") as golden:
         pictures, expected = golden["input"], golden["output"]

@@ -37,6 +37,9 @@ class Network:
         if unknown := sorted(set(fields) - set(known)):
             raise UserError(f"no {unknown[0]!r}; there are {', '.join(known)}")
         fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        for name, value in fields.items():
+            if not _alike(value, now := getattr(self.config, name)):
+                raise UserError(f"{name} must be such as {now!r}, not {value!r}")
         return dataclasses.replace(self, config=dataclasses.replace(self.config, **fields))
 
     def _with_branches(self, **fields: Any) -> "Network":
@@ -58,6 +61,12 @@ class Network:
         """What is left of it when the branches that it learns with are merged; itself if it has none."""
         merged = getattr(self.config, "merged", None)
         return dataclasses.replace(self, config=merged()) if merged else self
+
+
+def _alike(value: Any, other: Any) -> bool:
+    """Whether of the same type; tuples are of whole numbers."""
+    whole = not isinstance(value, tuple) or all(type(one) is int for one in value)
+    return type(value) is type(other) and whole
 
 
 def _mean(members: tuple[Network, ...]) -> Network:

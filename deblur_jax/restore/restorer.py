@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -61,6 +62,9 @@ class Restorer:
             raise UserError(f"no engine is called {engine!r}; there are {', '.join(ENGINES)}")
         if precision not in PRECISIONS:
             raise UserError(f"precision must be {' or '.join(PRECISIONS)}, not {precision!r}")
+        for name, value in (("memory", memory), ("max_pixels", max_pixels)):
+            if value is not None and not 0 < value < math.inf:
+                raise UserError(f"{name} must be more than 0, not {value}")
         self.model = model if isinstance(model, Weights | Artifact) else weights.find(str(model))
         self.precision = precision
         if isinstance(self.model, Artifact):
@@ -162,8 +166,12 @@ class Restorer:
     ) -> np.ndarray:
         """Only what the mask touches goes through the network, with as much around it as the network sees."""
         h, w = colours.shape[:2]
+        if mask.ndim != 2 or mask.dtype.kind not in "buif":
+            raise UserError(f"a mask must be numbers (h w), not {mask.dtype} {mask.shape}")
         if mask.shape != (h, w):
             raise UserError(f"the mask is {mask.shape[1]}x{mask.shape[0]}, the picture {w}x{h}")
+        if not np.isfinite(mask).all():
+            raise UserError("the mask holds values that are no numbers")
         restored = colours.copy()
         rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
         if not len(rows):
@@ -172,7 +180,7 @@ class Restorer:
         top, left = (max(0, n[0] - around) // multiple * multiple for n in (rows, columns))
         bottom, right = (min(n, last[-1] + 1 + around) for n, last in ((h, rows), (w, columns)))
         part = colours[top:bottom, left:right]
-        weight = np.clip(mask[top:bottom, left:right, None].astype(np.float32), 0.0, 1.0)
+        weight = np.clip(mask[top:bottom, left:right, None], 0.0, 1.0).astype(np.float32)
         changed = self._tiled(apply, part, tick)
         mixed = part + weight * (changed.astype(np.float32) - part)
         restored[top:bottom, left:right] = np.rint(mixed) if part.dtype.kind == "u" else mixed
@@ -192,6 +200,8 @@ class Restorer:
         if denoise is not None:
             seen = np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in seen])
         change = self._turned(seen) if tta else self.engine(seen)
+        if not math.isfinite(float(change.sum())):
+            raise UserError("the network answers with values that are no numbers: its weights or precision overflow")
         if linear:
             change = np.asarray(srgb_to_linear(np.clip(change, 0.0, 1.0)))
         change = change - inside
@@ -230,8 +240,9 @@ def _checked(picture: np.ndarray) -> np.ndarray:
     shaped = picture[..., None] if picture.ndim == 2 else picture
     if shaped.ndim != 3 or shaped.shape[-1] not in (1, 3, 4) or 0 in shaped.shape:
         raise UserError(f"a picture must be (h w), (h w 1), (h w 3) or (h w 4), not {picture.shape}")
-    if picture.dtype.kind == "f" and not np.isfinite(picture).all():
-        raise UserError("the picture holds values that are no numbers")
+    largest = np.finfo(np.float32).max
+    if picture.dtype.kind == "f" and not (picture.min() >= -largest and picture.max() <= largest):
+        raise UserError("the picture holds values that are no numbers, or too large for one")
     return shaped
 
 

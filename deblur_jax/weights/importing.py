@@ -7,8 +7,6 @@ beside the network. Every entry must find its place, and every parameter an entr
 import dataclasses
 import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -63,11 +61,12 @@ def read(path: str | Path) -> Imported:
     if isinstance(state, Weights):
         card = {**state.card, "imported": source}
         return Imported(path, "weights of deblur_jax", path.stem, _WHOLE, dataclasses.replace(state, card=card))
-    for layout in LAYOUTS:
-        tensors = layout.tensors(state)
-        config = layout.config(tensors)
-        if config is not None:
-            return _imported(path, layout, config, tensors, source)
+    with np.errstate(over="ignore"):  # what float32 cannot hold is refused where it is kept
+        for layout in LAYOUTS:
+            tensors = layout.tensors(state)
+            config = layout.config(tensors)
+            if config is not None:
+                return _imported(path, layout, config, tensors, source)
     few = ", ".join(sorted(state)[:3])
     known = "; ".join(layout.title for layout in LAYOUTS)
     raise UserError(
@@ -142,7 +141,7 @@ def _npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files if np.issubdtype(archive[name].dtype, np.floating)}
-    except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # what is damaged, encrypted or no array has many names in zipfile and NumPy
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path}: not a whole archive of arrays ({reason})") from None
 

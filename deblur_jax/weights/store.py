@@ -76,7 +76,7 @@ def save(
         "network": network,
         "merged": json.dumps(merged),
         "variant": json.dumps(dict(variant or {})),
-        "card": json.dumps(dict(card), ensure_ascii=False),
+        "card": json.dumps(dict(card)),  # in ASCII: names of files in it may be no text
     }
     write_whole(path, to_bytes(flat, metadata=about))
 
@@ -87,15 +87,36 @@ def load(path: str | Path) -> Weights:
     if not is_ours(about):
         raise UserError(f"{path}: a safetensors file, but not a set of weights that deblur_jax wrote")
     try:
-        network, merged, card = about["network"], json.loads(about["merged"]), json.loads(about["card"])
-        variant = json.loads(about.get("variant", "{}"))
-        if not isinstance(merged, bool) or not isinstance(card, dict) or not isinstance(variant, dict):
+        network, merged, card = about["network"], about["merged"] == "true", parsed(about["card"])
+        variant = parsed(about.get("variant", "{}"))
+        if about["merged"] not in ("true", "false"):
             raise ValueError
     except (KeyError, ValueError):
         raise UserError(f"{path}: what the file says about itself is damaged") from None
     _check(flat, network, merged, variant, path)
-    params = unflatten_dict({name: value.astype(np.float32) for name, value in flat.items()}, sep="/")
-    return Weights(network, params, card, merged, variant)
+    with np.errstate(over="ignore"):
+        flat = {name: value.astype(np.float32) for name, value in flat.items()}
+    for name, value in flat.items():
+        if not np.isfinite(value).all():
+            raise UserError(f"{path}: {name} has values that are no numbers")
+    return Weights(network, unflatten_dict(flat, sep="/"), card, merged, variant)
+
+
+def parsed(text: str | bytes) -> dict[str, Any]:
+    """An object of JSON, such as a card; ValueError of anything else, and of what is nested too deep to be written."""
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("not an object")
+    level: list[Any] = [found]
+    for _ in range(100):
+        inner = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for values in inner for one in values if isinstance(one, dict | list)]
+    if level:
+        raise ValueError("nested too deep")
+    return found
 
 
 def is_ours(about: Mapping[str, str]) -> bool:
@@ -105,7 +126,8 @@ def is_ours(about: Mapping[str, str]) -> bool:
 
 def find(model: str) -> Weights | Artifact:
     """What `--model` names where networks are only run: what `resolve` takes, or an exported artifact."""
-    return artifact.read(model) if model not in bundled() and artifact.is_artifact(model) else resolve(model)
+    exported = model and model not in bundled() and artifact.is_artifact(model)
+    return artifact.read(model) if exported else resolve(model)
 
 
 def resolve(model: str) -> Weights:
@@ -116,6 +138,8 @@ def resolve(model: str) -> Weights:
     """
     from deblur_jax.weights import library, published  # which are built on this
 
+    if not model:  # which as a path would be the working folder
+        raise UserError("no model is named; there are nano, your own weights file, a training workdir")
     if model in bundled():
         file = bundled_file(model)
         return load(file) if file.suffix == ".safetensors" else _mean(model, read_card(file)[1])
@@ -125,7 +149,7 @@ def resolve(model: str) -> Weights:
     if artifact.is_artifact(path):
         raise UserError(f"{path}: an exported network, without weights of its own; deblur restore runs it by itself")
     if path.is_file():
-        return load(path)
+        return _of_file(path)
     for name in _IN_A_WORKDIR:
         if (path / name).is_file():
             return load(path / name)
@@ -143,16 +167,24 @@ def resolve(model: str) -> Weights:
     raise UserError(f"{model}: no such weights file or training workdir, and no weights by that name ({there})")
 
 
+def _of_file(path: Path) -> Weights:
+    try:
+        return load(path)
+    except UserError as error:
+        if path.suffix != ".safetensors" and artifact.is_artifact(path.parent):
+            raise UserError(f"{error}; an exported network is named by its folder, {path.parent}") from None
+        raise
+
+
 def read_card(path: Path) -> tuple[str, dict[str, Any]]:
     """The network's name and the card alone, without reading or checking the parameters."""
     if path.suffix == ".json":  # what comes with the package is whole
         return path.stem, json.loads(path.read_text())
     about = read_about(path)
     try:
-        card = json.loads(about["card"])
-        if about["format"] != _FORMAT or not isinstance(card, dict):
+        if not is_ours(about):
             raise ValueError
-        return about["network"], card
+        return about["network"], parsed(about["card"])
     except (KeyError, ValueError):
         raise UserError(f"{path}: not a set of weights that deblur_jax wrote, or damaged") from None
 
@@ -211,14 +243,17 @@ def pack(source: str | Path, path: str | Path, *, card: Mapping[str, Any]) -> No
     """
     found = resolve(str(source))
     noted = json.loads(json.dumps(found.card))
-    for one in (noted, *noted.get("mean_of", ())):
-        for side in ("train", "val"):
-            if folders := one.get("config", {}).get("data", {}).get(side):
-                one["config"]["data"][side] = [Path(folder).name for folder in folders]
-        if start := one.get("config", {}).get("start_from"):
-            one["config"]["start_from"] = _run_and_file(start)
-        if "weights" in one:
-            one["weights"] = _run_and_file(one["weights"])
+    try:
+        for one in (noted, *noted.get("mean_of", ())):
+            for side in ("train", "val"):
+                if folders := one.get("config", {}).get("data", {}).get(side):
+                    one["config"]["data"][side] = [Path(folder).name for folder in folders]
+            if start := one.get("config", {}).get("start_from"):
+                one["config"]["start_from"] = _run_and_file(start)
+            if "weights" in one:
+                one["weights"] = _run_and_file(one["weights"])
+    except (AttributeError, TypeError):
+        raise UserError(f"{source}: its card's config, mean_of or weights are not as training notes them") from None
     save(
         path,
         network=found.network,

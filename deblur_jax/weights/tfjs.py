@@ -10,7 +10,6 @@ import json
 import math
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,9 +47,12 @@ def read(path: Path) -> GraphModel:
             wanted = [(str(p), model.parent / str(p)) for group in groups for p in group["paths"]]
             listed = [weight for group in groups for weight in group["weights"]]
             shapes = [(str(w["name"]), tuple(map(int, w["shape"])), str(w["dtype"])) for w in listed]
+            for name, shape, _ in shapes:
+                if len(shape) > 8 or not all(0 <= side < 2**31 for side in shape):
+                    raise ValueError(f"{name!r} cannot have its shape")
         except OSError as error:
             raise UserError(f"{model}: {error.strerror or error}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise UserError(f"{_named(path, model)}: not a TensorFlow.js graph model ({_reason(error)})") from None
         if quantised := [w["name"] for w in listed if "quantization" in w]:
             raise UserError(
@@ -78,11 +80,11 @@ def _cut(path: Path, data: bytes, shapes: list[tuple[str, tuple[int, ...], str]]
 
 def _shard(path: Path, name: str, file: Path) -> bytes:
     if Path(name).name != name:
-        raise UserError(f"{path}: model.json names a shard outside of its folder: {name}")
+        raise UserError(f"{path}: model.json names a shard outside of its folder: {name!r}")
     try:
         return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: the shard {name} cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # ValueError: what no file can be called
+        raise UserError(f"{path}: the shard {name!r} cannot be read: {_reason(error)}") from None
 
 
 def _models(folder: Path) -> list[Path]:
@@ -100,7 +102,7 @@ def _only(path: Path, models: list[Path]) -> Path:
 def _about(model: Path) -> dict[str, Any]:
     for folder in [model.parent, *model.parents][:4]:
         if (folder / "package.json").is_file():
-            with contextlib.suppress(ValueError, OSError):  # it only describes
+            with contextlib.suppress(ValueError, OSError, RecursionError):  # it only describes
                 found = json.loads((folder / "package.json").read_bytes())
                 if isinstance(found, dict):
                     return {key: str(found[key]) for key in ("name", "version", "license") if key in found}
@@ -122,7 +124,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
                 archive.extractall(folder, needed, filter="data")
                 while archive.fileobj and archive.fileobj.read(1 << 20):  # to its end, where the checksum is
                     pass
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        except Exception as error:  # what is damaged has many names in tarfile and the compressions
             raise UserError(f"{path}: not a whole package ({_reason(error)})") from None
         yield Path(folder)
 
@@ -133,5 +135,7 @@ def _named(path: Path, model: Path) -> Path:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     text = str(error).splitlines()[0] if str(error) else ""
     return f"no {text}" if isinstance(error, KeyError) else text or type(error).__name__

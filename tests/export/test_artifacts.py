@@ -180,6 +180,8 @@ def test_what_has_been_touched_is_refused(export, tmp_path):
         weights.find(str(folder))
     assert verified(folder).returncode == 1
     model.unlink()
+    said = verified(folder)
+    assert (said.returncode, said.stdout[:30], said.stderr) == (1, "model.onnx is missing or not w", "")
     with pytest.raises(UserError, match="No such file or directory; the artifact is not whole"):
         weights.find(str(folder))
 

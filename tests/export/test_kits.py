@@ -84,7 +84,7 @@ def test_python_restores_as_we_do_whole_and_in_tiles(export, photo, nano, tmp_pa
     run(sys.executable, folder / "restore.py", tmp_path / "dot.png", tmp_path / "sharp.png")
     assert pixels(tmp_path / "sharp.png").shape == (1, 3, 3)
     again = subprocess.run([sys.executable, folder / "restore.py", photo, result], capture_output=True, text=True)
-    assert (again.returncode, again.stderr) == (1, f"{result} exists already\n")
+    assert (again.returncode, again.stderr) == (2, f"{result} exists already\n")
 
 
 def test_python_reads_grey_of_16_bits_and_says_what_it_cannot(export, photo, nano, tmp_path):
@@ -101,12 +101,13 @@ def test_python_reads_grey_of_16_bits_and_says_what_it_cannot(export, photo, nan
         assert "icc_profile" not in result.info
     for source, target, message in (
         (photo, "sharp.xyz", "sharp.xyz: no format of pictures has this ending"),
+        (photo, "nodir/x.png", "nodir: no such folder"),
         ("none.png", "new.png", "none.png: No such file or directory"),
         (folder / "card.json", "new.png", f"{folder / 'card.json'}: cannot identify image file"),
     ):
         command = [sys.executable, folder / "restore.py", source, target]
         refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-        assert refused.returncode == 1
+        assert refused.returncode == 2
         assert refused.stderr.startswith(message)
         assert refused.stderr.count("\n") == 1
 
@@ -285,6 +286,10 @@ def test_names_are_such_as_servers_take(nano, tmp_path):
     assert main(["export", str(model), "-o", str(tmp_path / "out"), "--kit", "triton"]) == 0
     assert (tmp_path / "out/models/my-run-2nd/1/model.onnx").is_file()
     assert 'NAME, MULTIPLE, LEAST = "my-run-2nd"' in (tmp_path / "out/client.py").read_text()
+
+
+def test_a_name_without_any_letter_that_servers_take_is_another():
+    assert [kit._served(name) for name in ("é", "写真", "é_2", "--")] == ["deblur", "deblur", "-_2", "deblur"]
 
 
 def test_every_kit_says_what_was_run_and_fills_every_word(export):

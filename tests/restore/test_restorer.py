@@ -176,11 +176,28 @@ def test_what_comes_ahead_of_time():
         (np.zeros((4, 4, 3), np.uint8), {"strength": 2.0}, "strength must be from 0 to 1"),
         (np.zeros((4, 4, 3), np.uint8), {"denoise": "median"}, "there is bilateral"),
         (np.zeros((4, 4, 3), np.uint8), {"mask": np.ones((4, 5))}, "the mask is 5x4, the picture 4x4"),
+        (np.zeros((4, 4, 3), np.uint8), {"mask": np.full((4, 4), np.nan)}, "the mask holds values that are no numbers"),
+        (np.full((4, 4, 3), 1e300), {}, "no numbers, or too large for one"),
+        (np.full((4, 4), -np.inf), {}, "no numbers, or too large for one"),
     ],
 )
 def test_what_cannot_be_restored(restorer, picture, options, message):
     with pytest.raises(UserError, match=message):
         restorer().restore(picture, **options)
+
+
+@pytest.mark.parametrize("mask", [np.float32(1), np.ones(4), np.ones((4, 4, 1)), np.full((4, 4), "x")])
+def test_masks_that_are_no_pictures(restorer, mask):
+    """Below what checks shapes in tests, and nowhere else."""
+    with pytest.raises(UserError, match=r"a mask must be numbers \(h w\), not "):
+        restorer()._masked(lambda stack: stack, np.zeros((4, 4, 3), np.uint8), np.asarray(mask), None)
+
+
+@pytest.mark.parametrize("name", ["memory", "max_pixels"])
+@pytest.mark.parametrize("value", [-5, 0])
+def test_limits_that_limit_nothing(name, value):
+    with pytest.raises(UserError, match=f"{name} must be more than 0, not {value}"):
+        Restorer("nano", **{name: value})
 
 
 def test_engines_and_devices_that_are_not_there(nano):

@@ -1,7 +1,9 @@
 """Packages of the same structure as the published ones, written from seeded parameters, come back as these."""
 
+import io
 import json
 import tarfile
+import zipfile
 from typing import Any
 
 import jax
@@ -200,7 +202,7 @@ def damaged(folder, kind):
     ("kind", "message"),
     [
         ("truncated shard", r"its shards hold \d+ bytes, model.json lists \d+: download it again"),
-        ("missing shard", "the shard group1-shard.* cannot be read: No such file"),
+        ("missing shard", "the shard 'group1-shard.* cannot be read: No such file"),
         ("broken JSON", "model.json: not a TensorFlow.js graph model"),
         ("another JSON", "not a TensorFlow.js graph model"),
         ("two models", "holds 2 files called model.json"),
@@ -235,6 +237,58 @@ def test_other_files_are_refused(tmp_path):
     np.savez(tmp_path / "y.npz", a=np.zeros(3, np.float32))
     with pytest.raises(UserError, match="no network that is known here"):
         importing.read(tmp_path / "y.npz")
+
+
+@pytest.mark.parametrize("kind", ["encrypted", "unknown compression", "text", "huge header"])
+def test_archives_of_something_else_are_one_line(tmp_path, kind):
+    file = tmp_path / "x.npz"
+    if kind == "text":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("readme.txt", "hello")
+    elif kind == "huge header":
+        array = io.BytesIO()
+        np.lib.format.write_array_header_1_0(array, {"descr": "<f4", "fortran_order": False, "shape": (10**16,)})
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.npy", array.getvalue())
+    else:
+        np.savez(file, a=np.zeros(3, np.float32))
+        data = bytearray(file.read_bytes())
+        listed, at, value = data.index(b"PK\x01\x02"), *((6, 1) if kind == "encrypted" else (8, 77))
+        data[at] = data[listed + at + 2] = value  # the entry, and the list at the end, which has two bytes more
+        file.write_bytes(data)
+    with pytest.raises(UserError, match="not a whole archive of arrays") as error:
+        importing.read(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"shape": [-2, -2]}, "not a TensorFlow.js graph model .'a' cannot have its shape"),
+        ({"shape": [1e400]}, "not a TensorFlow.js graph model .cannot convert float infinity"),
+        ({"shape": [0, 2**40]}, "not a TensorFlow.js graph model .'a' cannot have its shape"),
+        ({"path": "a\0.bin"}, r"the shard 'a\\x00.bin' cannot be read: embedded null byte"),
+        ({"path": "a\n.bin"}, r"the shard 'a\\n.bin' cannot be read: No such file"),
+        ("[" * 100_000, "not a TensorFlow.js graph model .maximum recursion depth"),
+    ],
+)
+def test_models_that_cannot_be_are_one_line(tmp_path, model, message):
+    (tmp_path / "a.bin").write_bytes(bytes(16))
+    if isinstance(model, dict):
+        weights_ = [{"name": "a", "shape": model.get("shape", [4]), "dtype": "float32"}]
+        model = json.dumps({"weightsManifest": [{"paths": [model.get("path", "a.bin")], "weights": weights_}]})
+    (tmp_path / "model.json").write_text(model)
+    (tmp_path / "package.json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match=message) as error:
+        importing.read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_numbers_that_are_too_large_are_one_line(random_variables, tmp_path, capsys):
+    state = flatten_dict(random_variables(zoo.get("nano").deployed())["params"], sep="/")
+    save_npz(tmp_path / "x.npz", state | {"tail/bias": np.full(48, 1e300)})
+    assert main(["weights", "import", str(tmp_path / "x.npz"), "-o", str(tmp_path / "y.safetensors")]) == 2
+    assert "tail/bias has values that are no numbers" in capsys.readouterr().err
 
 
 def test_bytes_changed_within_are_one_line(package, tmp_path):

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from deblur_jax import weights
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
 from deblur_jax.restore.restorer import Restorer
@@ -153,6 +155,36 @@ def test_damage_is_noticed(nano, folder):
         weights.resolve("mine")
     library.add(nano(), name="mine", overwrite=True)
     library.check("mine")
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_is_no_set(nano, folder, overwrite):
+    (folder / "mine.safetensors").mkdir(parents=True)
+    assert library.names() == []
+    with pytest.raises(UserError, match=r"mine\.safetensors: cannot be written: Is a directory"):
+        library.add(nano(), name="mine", overwrite=overwrite)
+    assert inside(folder) == ["mine.safetensors"]
+
+
+def test_a_listed_set_is_one_line_whatever_its_card_holds(nano, tmp_path, capsys):
+    file, params = tmp_path / "odd.safetensors", weights.load(nano()).params
+    odd = {"summary": "red\x1b[31m\nand \x9bblue"}
+    weights.save(file, network="nano", params=params, card=odd, merged=True)
+    library.add(file)
+    assert main(["weights", "list"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.split("\n") if line.startswith("odd ")]
+    assert line.endswith("  red [31m and  blue")
+
+
+def test_a_card_nested_too_deep_hides_no_other(nano, folder, capsys):
+    library.add(nano(), name="mine")
+    card = '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"
+    about = {"format": "deblur_jax 1", "network": "nano", "merged": "true", "card": card}
+    save_file({"a": np.zeros(1)}, folder / "deep.safetensors", metadata=about)
+    assert main(["weights", "list"]) == 1
+    said = capsys.readouterr()
+    assert "deep.safetensors: not a set of weights that deblur_jax wrote, or damaged" in said.err
+    assert "\nmine " in said.out
 
 
 def test_names_that_are_not_there(nano):

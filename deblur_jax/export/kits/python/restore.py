@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import onnxruntime
@@ -48,6 +48,11 @@ def read(file: Image.Image) -> Image.Image:
     return turned.convert("RGB")
 
 
+def refuse(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr)
+    sys.exit(2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("input", type=Path)
@@ -55,9 +60,11 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=1024, help="the largest side done at once (1024)")
     options = parser.parse_args()
     if options.output.exists():
-        sys.exit(f"{options.output} exists already")
+        refuse(f"{options.output} exists already")
+    if not options.output.absolute().parent.is_dir():
+        refuse(f"{options.output.parent}: no such folder")
     if options.output.suffix.lower() not in Image.registered_extensions():
-        sys.exit(f"{options.output}: no format of pictures has this ending")
+        refuse(f"{options.output}: no format of pictures has this ending")
     card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(FOLDER / card["model"]), providers=["CPUExecutionProvider"])
 
@@ -70,10 +77,13 @@ def main() -> None:
             # Of grey or of inks it would not fit what is written.
             profile = file.info.get("icc_profile") if file.mode in ("RGB", "RGBA", "P") else None
     except OSError as error:
-        sys.exit(f"{options.input}: {error.strerror or error}")
+        refuse(f"{options.input}: {error.strerror or error}")
     restored = restore(run, picture, card, options.tile)
     eighths = np.rint(255 * restored.clip(0, 1)).astype(np.uint8)
-    Image.fromarray(eighths).save(options.output, quality=95, icc_profile=profile)
+    try:
+        Image.fromarray(eighths).save(options.output, quality=95, icc_profile=profile)
+    except OSError as error:
+        refuse(f"{options.output}: {error.strerror or error}")
 
 
 if __name__ == "__main__":
