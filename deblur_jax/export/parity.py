@@ -36,7 +36,7 @@ def natural(height: int, width: int, *, index: int = 0) -> Float[np.ndarray, "1 
 
 def shaken(picture: Float[np.ndarray, "b h w 3"]) -> Float[np.ndarray, "b h w 3"]:
     """By seven pixels."""
-    return np.mean([np.roll(picture, by, (1, 2)) for by in range(-3, 4)], 0, np.float32)
+    return np.asarray(np.mean([np.roll(picture, by, (1, 2)) for by in range(-3, 4)], 0, np.float32))
 
 
 def pictures(

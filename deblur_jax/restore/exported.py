@@ -46,7 +46,7 @@ def onnx_network(
 
     def run(pictures: np.ndarray) -> np.ndarray:
         try:
-            return session.run(None, {name: pictures})[0]
+            return np.asarray(session.run(None, {name: pictures})[0])
         except Exception as error:
             raise UserError(f"ONNX Runtime cannot run the network: {str(error).splitlines()[0]}") from None
 
