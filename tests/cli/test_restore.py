@@ -108,6 +108,7 @@ def test_dry_run_writes_nothing(restore, picture, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_a_folder_is_done_again_with_what_came_since(restore, picture, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -133,6 +134,7 @@ def test_a_folder_is_done_again_with_what_came_since(restore, picture, tmp_path)
     assert "exists, passed over" in done.stdout
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(restore, picture, tmp_path):
     """Latin-1's, as of old archives, where output must be UTF-8."""
     (tmp_path / "in").mkdir()

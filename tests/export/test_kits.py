@@ -87,6 +87,7 @@ def test_python_restores_as_we_do_whole_and_in_tiles(export, photo, nano, tmp_pa
     assert (again.returncode, again.stderr) == (2, f"{result} exists already\n")
 
 
+@pytest.mark.slow
 def test_python_reads_grey_of_16_bits_and_says_what_it_cannot(export, photo, nano, tmp_path):
     folder = export("--kit", "python")
     with Image.open(photo) as file:

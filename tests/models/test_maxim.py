@@ -142,6 +142,7 @@ def test_cross_gating(noise):
 # --- The whole network --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_sizes_that_are_no_multiple_are_padded_by_reflection(noise):
     x, apply = noise(1, 3, 7, 3), jax.jit(Maxim(SMALL).apply)
     variables = filled(jax.eval_shape(Maxim(SMALL).init, jax.random.key(0), x))
@@ -193,6 +194,7 @@ def test_half_precision_computes_and_gives_float32(noise):
     assert np.isfinite(restored).all()
 
 
+@pytest.mark.slow
 def test_as_initialised_it_gives_back_the_picture(initialise, noise):
     x = noise(1, 4, 4, 3)
     np.testing.assert_allclose(jax.jit(Maxim(SMALL).apply)(initialise(Maxim(SMALL), x), x), x, atol=0.1)

@@ -196,6 +196,7 @@ def test_frames_too_small_to_record(tmp_path, height, width):
     assert not (tmp_path / "live.mp4").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
 def test_a_signal_ends_the_recording_well(nano, tmp_path, monkeypatch, capsys, sent, code):
     monkeypatch.chdir(tmp_path)

@@ -28,7 +28,9 @@ def test_each_has_a_card(name):
     assert "What it cannot do" in text
 
 
-@pytest.fixture(scope="module", params=store.bundled())
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "nano")) for name in store.bundled()]
+)
 def restorer(request):
     return Restorer(request.param, devices=jax.devices()[:1])
 
