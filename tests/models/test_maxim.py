@@ -194,7 +194,6 @@ def test_half_precision_computes_and_gives_float32(noise):
     assert np.isfinite(restored).all()
 
 
-@pytest.mark.slow
 def test_as_initialised_it_gives_back_the_picture(initialise, noise):
     x = noise(1, 4, 4, 3)
     np.testing.assert_allclose(jax.jit(Maxim(SMALL).apply)(initialise(Maxim(SMALL), x), x), x, atol=0.1)

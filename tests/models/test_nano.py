@@ -45,7 +45,6 @@ def test_the_merged_network_is_equal(config, photo, random_variables):
     np.testing.assert_allclose(before, after, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_without_branches_it_begins_as_they_would_merged(photo):
     """From the first step on the deep levels get what the fine ones see; from plain kernels they learn less."""
     config = NanoConfig.nano()

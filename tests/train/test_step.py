@@ -210,7 +210,6 @@ def test_idle_counts_what_shut_relus_leave_without_gradient(tiny):
     assert dead == pytest.approx(params["head"]["bias"].size / sum(biases))
 
 
-@pytest.mark.slow
 def test_muon_takes_small_steps_with_biases_and_the_last_layer(tiny):
     config = tiny()
     config.optim.name, config.optim.lr, config.optim.warmup, config.optim.weight_decay = "muon", 1e-3, 0, 0.0
