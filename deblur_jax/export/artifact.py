@@ -273,6 +273,7 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
     """All files or none: written under another name, then renamed; in a folder that is there the card comes last."""
     folder = Path(os.path.realpath(folder))  # a link stays one
     there = folder.is_dir()  # and may be where a disk is mounted, or where a shell is
+    moved: list[Path] = []
     try:
         temporary = Path(tempfile.mkdtemp(dir=folder if there else folder.parent, prefix=f".{folder.name[:40]}."))
         try:
@@ -285,12 +286,13 @@ def _place(folder: Path, files: dict[str, bytes]) -> None:
             if there:
                 for path in sorted(temporary.iterdir(), key=lambda path: path.name == CARD):
                     os.replace(path, folder / path.name)
+                    moved.append(folder / path.name)
                 temporary.rmdir()
             else:
                 os.replace(temporary, folder)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
-            for path in folder.iterdir() if there else ():  # it was empty
+            for path in moved:  # and nothing else, which somebody may have put there meanwhile
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             raise
     except OSError as error:

@@ -1,6 +1,7 @@
 """`deblur export`: the folder it writes, that it runs elsewhere and here, and what is refused."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -268,13 +269,18 @@ def test_a_folder_that_is_there_stays_the_folder(nano, tmp_path, monkeypatch):
         "verify.py",
     ]
     (tmp_path / "full").mkdir()
+    replace = os.replace
+
+    def broken(source, target):
+        """At the third file, when somebody else has written one."""
+        if len(list((tmp_path / "full").glob("[!.]*"))) == 2:
+            (tmp_path / "full/mine").write_text("mine")
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
     monkeypatch.setattr(artifact.os, "replace", broken)
     assert main(["export", str(model), "--to", "onnx", "-o", str(tmp_path / "full")]) == 2
-    assert list((tmp_path / "full").iterdir()) == []
-
-
-def broken(source, target):
-    raise OSError(28, "No space left on device")
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine"]
 
 
 def test_a_model_is_called_by_its_folder(nano, tmp_path, monkeypatch):
