@@ -22,6 +22,7 @@ class Facts:
     multiple_of: int  # picture sides are padded to multiples of this
     receptive_field: int | None  # side of the square of input pixels that one output depends on; None: it sees all
     origin: str
+    brightens: bool = False  # whether dark pictures are brightened for it (filters/dark.py), as where it learns
     # Of networks that see the whole picture, where a tile is another picture than the whole:
     tile: int | None = None  # side of the largest tiles to cut pictures into; None: as large as fits
     overlap: int | None = None  # pixels at each inner border of a tile that are not kept
@@ -61,6 +62,7 @@ def of_mean(members: list[Facts]) -> Facts:
         multiple_of=math.lcm(*(member.multiple_of for member in members)),
         receptive_field=max(fields),
         origin="the mean of their answers",
+        brightens=all(member.brightens for member in members),
     )
 
 
@@ -88,6 +90,7 @@ def measure_network(network: Any) -> Facts:
         multiple_of=multiple,
         receptive_field=None if tiling else receptive_field(module, multiple),
         origin=network.origin,
+        brightens=network.brightens,
         **(tiling or {}),
     )
 

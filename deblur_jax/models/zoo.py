@@ -22,12 +22,14 @@ _TU = "Tu et al. 2022, arXiv:2201.02973"
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """How to make a network. `merge` turns trained parameters into those of `deployed()`."""
+    """How to make a network. `merge` turns trained parameters into those of `deployed()`; `brightens` says whether dark
+    pictures are brightened for it (filters/dark.py): not where weights were trained by others, without."""
 
     module: type[nn.Module]
     config: Any
     origin: str
     merge: Callable[[dict], dict] = lambda params: params
+    brightens: bool = True
 
     def varied(self, **fields: Any) -> "Network":
         """With other fields of its config, for ablations. Lists, which JSON makes of them, are tuples again."""
@@ -64,16 +66,20 @@ class Network:
 
 
 def _alike(value: Any, other: Any) -> bool:
-    """Whether of the same type; tuples are of whole numbers."""
-    whole = not isinstance(value, tuple) or all(type(one) is int for one in value)
-    return type(value) is type(other) and whole
+    """Whether of the same type; tuples are of whole numbers, and no number is one that no network could have."""
+    if type(value) is not type(other):
+        return False
+    several = value if isinstance(value, tuple) else (value,)
+    whole = not isinstance(value, tuple) or all(type(one) is int for one in several)
+    return whole and all(abs(one) < 2**16 for one in several if isinstance(one, int | float))
 
 
 def _mean(members: tuple[Network, ...]) -> Network:
     def merge(params: dict) -> dict:
         return {member(i): network.merge(params[member(i)]) for i, network in enumerate(members)}
 
-    return Network(Mean, MeanConfig(members), "the mean of their answers", merge)
+    brightens = all(network.brightens for network in members)
+    return Network(Mean, MeanConfig(members), "the mean of their answers", merge, brightens)
 
 
 _NANO = Network(Nano, NanoConfig.nano(), "ours", merge)
@@ -88,10 +94,12 @@ NETWORKS: dict[str, Network] = {
     "small_uniform": Network(MultiScale, MultiScaleConfig.small_uniform(), _NAH),
     "medium_uniform": Network(MultiScale, MultiScaleConfig.medium_uniform(), _NAH),
     "large_uniform": Network(MultiScale, MultiScaleConfig.large_uniform(), _NAH),
-    "deepdeblur": Network(DeepDeblur, DeepDeblurConfig.official(), "Nah et al. 2017, arXiv:1612.02177"),
-    "maxim": Network(Maxim, MaximConfig.s3(), _TU, without_coarse_outputs),
-    "maxim_s1": Network(Maxim, MaximConfig.s1(), _TU, without_coarse_outputs),
-    "maxim_s2": Network(Maxim, MaximConfig.s2(), _TU, without_coarse_outputs),
+    "deepdeblur": Network(
+        DeepDeblur, DeepDeblurConfig.official(), "Nah et al. 2017, arXiv:1612.02177", brightens=False
+    ),
+    "maxim": Network(Maxim, MaximConfig.s3(), _TU, without_coarse_outputs, False),
+    "maxim_s1": Network(Maxim, MaximConfig.s1(), _TU, without_coarse_outputs, False),
+    "maxim_s2": Network(Maxim, MaximConfig.s2(), _TU, without_coarse_outputs, False),
 }
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Num
 from deblur_jax import weights
 from deblur_jax.blur.camera import linear_to_srgb, srgb_to_linear
 from deblur_jax.errors import UserError
+from deblur_jax.filters import brightened, darkened, darkness
 from deblur_jax.filters.grey import LUMA
 from deblur_jax.restore import colour, pictures, tiles
 from deblur_jax.restore.engines import Engine, JaxEngine, devices_named
@@ -30,6 +31,8 @@ ENGINES = ("auto", "jax", "onnx")
 PRECISIONS = ("float32", "bfloat16")
 
 Tick = Callable[[int, int], None]
+
+_ENOUGH = 2**16  # pixels that give a picture's median
 
 
 def _bilateral(picture: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
@@ -124,9 +127,11 @@ class Restorer:
         if denoise is not None and denoise not in DENOISERS:
             raise UserError(f"no denoiser is called {denoise!r}; there is {', '.join(DENOISERS)}")
         colours, alpha = shaped[..., :3], shaped[..., 3:]
+        dark = self._darkness(colours, linear=bool(linear))
 
         def apply(stack: np.ndarray) -> np.ndarray:
-            return self._apply(stack, strength=strength, tta=tta, denoise=denoise, linear=bool(linear))
+            darks = np.full(len(stack), dark)
+            return self._apply(stack, darks, strength=strength, tta=tta, denoise=denoise, linear=bool(linear))
 
         restored = self._tiled(apply, colours, tick) if mask is None else self._masked(apply, colours, mask, tick)
         if alpha.size:
@@ -146,8 +151,10 @@ class Restorer:
                 restored += [self.restore(p, **options) for p in same]
                 continue
             for start in range(0, len(same), self.engine.batch):
-                stack = np.stack([tiles.padded(p, tiling) for p in shaped[start : start + self.engine.batch]])
-                some = self._apply(stack, strength=1.0, tta=False, denoise=None, linear=False)
+                several = shaped[start : start + self.engine.batch]
+                stack = np.stack([tiles.padded(p, tiling) for p in several])
+                darks = np.stack([self._darkness(p, linear=False) for p in several])
+                some = self._apply(stack, darks, strength=1.0, tta=False, denoise=None, linear=False)
                 h, w = shaped[0].shape[:2]
                 restored += [p[:h, :w].reshape(same[0].shape) for p in some]
         return restored
@@ -186,8 +193,26 @@ class Restorer:
         restored[top:bottom, left:right] = np.rint(mixed) if part.dtype.kind == "u" else mixed
         return restored
 
-    def _apply(self, stack: np.ndarray, *, strength: float, tta: bool, denoise: str | None, linear: bool) -> np.ndarray:
-        """Pictures of one size `(b h w c)`, in their own type."""
+    def _darkness(self, colours: Num[np.ndarray, "h w c"], *, linear: bool) -> np.float32:
+        """Of what the network sees of a picture: as sRGB, if its values are linear."""
+        if not self.facts.brightens:
+            return np.float32(0)
+        every = max(1, math.isqrt(colours.shape[0] * colours.shape[1] // _ENOUGH))
+        full = np.iinfo(colours.dtype).max if colours.dtype.kind == "u" else 1.0
+        median = np.float32(np.median(colours[::every, ::every]) / full)
+        return np.float32(darkness(linear_to_srgb(median) if linear else median))
+
+    def _apply(
+        self,
+        stack: Num[np.ndarray, "b h w c"],
+        darks: Float[np.ndarray, " b"],
+        *,
+        strength: float,
+        tta: bool,
+        denoise: str | None,
+        linear: bool,
+    ) -> Num[np.ndarray, "b h w c"]:
+        """Pictures of one size, in their own type, or tiles of one picture; `darks`: how dark the pictures are."""
         # Large pictures are tight in memory: nothing is copied that need not be.
         whole_numbers = stack.dtype.kind == "u"
         full = np.float32(np.iinfo(stack.dtype).max if whole_numbers else 1.0)
@@ -197,11 +222,15 @@ class Restorer:
         inside = given if whole_numbers else np.clip(given, 0.0, 1.0)
         inside = np.broadcast_to(inside, (*given.shape[:3], 3))
         seen = np.asarray(linear_to_srgb(inside)) if linear else inside
+        if darks.any():
+            seen = np.asarray(brightened(seen, darks))
         if denoise is not None:
             seen = np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in seen])
         change = self._turned(seen) if tta else self.engine(seen)
         if not math.isfinite(float(change.sum())):
             raise UserError("the network answers with values that are no numbers: its weights or precision overflow")
+        if darks.any():
+            change = np.asarray(darkened(change, darks))
         if linear:
             change = np.asarray(srgb_to_linear(np.clip(change, 0.0, 1.0)))
         change = change - inside

@@ -132,7 +132,7 @@ def run(config: Config, address: str | Path, *, on_nan: str = "stop", profile: b
                 module, config, mesh, recipe, None if windows is None else jnp.asarray(windows)
             )
             trainer.judged = data.validation(config, val, recipe, windows, mesh)
-            trainer.judge = steps.judge(module, mesh)
+            trainer.judge = steps.judge(module, mesh, brightens=zoo.get(config.network).brightens)
             try:
                 return trainer.train(batches, begin, checkpoints, stop, profile=profile)
             finally:

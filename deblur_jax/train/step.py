@@ -13,6 +13,7 @@ from optax import contrib
 
 from deblur_jax import metrics
 from deblur_jax.blur.synthesis import Recipe, synthesise
+from deblur_jax.filters import brightened, darkened, darkness
 from deblur_jax.losses import objective
 from deblur_jax.models import facts, layers, zoo
 from deblur_jax.pipeline.loader import to_float
@@ -84,34 +85,40 @@ def train_step(
 ) -> Callable[[State, Batch], tuple[State, dict[str, jax.Array]]]:
     """Jitted; the old state is given up. Where loss or gradient are not finite, the gradient counts as zero."""
     update = optimiser(config)
+    brightens = zoo.get(config.network).brightens
     shares = [float(share) for share in config.scales] or None
     # At the mean of all parts, as if there were one.
     parts = config.batch // config.at_once if config.at_once else 1
 
-    def loss(params: Any, blur: jax.Array, sharp: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        estimates: Any = module.apply({"params": params}, blur, train=True)
+    def loss(params: Any, blur: jax.Array, sharp: jax.Array, dark: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        estimates: Any = module.apply({"params": params}, brightened(blur, dark), train=True)
+        estimates = [darkened(estimate, dark) for estimate in estimates]
         targets = layers.targets(sharp, estimates)
         return objective(estimates, targets, weights=dict(config.loss), scale_weights=shares, blurred=blur)
 
-    def gradients(params: Any, blur: jax.Array, sharp: jax.Array) -> Any:
-        (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp)
+    def gradients(params: Any, blur: jax.Array, sharp: jax.Array, dark: jax.Array) -> Any:
+        (value, named), grads = jax.value_and_grad(loss, has_aux=True)(params, blur, sharp, dark)
         return grads, {"loss": value, **named}
 
     def step(state: State, batch: Batch) -> tuple[State, dict[str, jax.Array]]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         grown = jnp.minimum(1.0, 0.25 + 0.75 * state.step / config.blur.grow) if config.blur.grow else 1.0
         blur, sharp = pairs(key, batch, recipe=recipe, recorded=recorded, mesh=mesh, reach=grown)
+        # Pictures are about as bright as their crops.
+        about = jnp.exp(jax.random.uniform(jax.random.fold_in(key, 1), (len(blur),), minval=-0.3, maxval=0.3))
+        dark = _darkness(blur, about) * brightens
         if parts == 1:
-            grads, named = gradients(state.params, blur, sharp)
+            grads, named = gradients(state.params, blur, sharp, dark)
         else:
             # Each part has pictures of every device.
-            split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (blur, sharp)]
-            zero = jax.eval_shape(gradients, state.params, split[0][0], split[1][0])
+            split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (blur, sharp, dark)]
+            zero = jax.eval_shape(gradients, state.params, *(x[0] for x in split))
             zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zero)
 
             def add(total: Any, part: Any) -> tuple[Any, None]:
-                part = [jax.lax.with_sharding_constraint(x, meshes.pictures(mesh)) for x in part]
-                return jax.tree.map(jnp.add, total, gradients(state.params, *part)), None
+                *pictures, dark = part
+                pictures = [jax.lax.with_sharding_constraint(x, meshes.pictures(mesh)) for x in pictures]
+                return jax.tree.map(jnp.add, total, gradients(state.params, *pictures, dark)), None
 
             summed = jax.lax.scan(add, zero, split)[0]
             grads, named = jax.tree.map(lambda x: x / parts, summed)
@@ -135,6 +142,10 @@ def train_step(
     # XLA for CPUs takes what is to be computed anew for something it has already, unless this pass is left out.
     anew = {"xla_disable_hlo_passes": "cse_barrier_expander"} if config.remat and platform == "cpu" else {}
     return jax.jit(step, donate_argnums=0, compiler_options=layers.compiler_options(platform, **anew))
+
+
+def _darkness(pictures: jax.Array, about: float | jax.Array = 1.0) -> jax.Array:
+    return darkness(about * jnp.median(pictures[:, ::4, ::4], axis=(1, 2, 3)))
 
 
 def _idle(grads: Any) -> jax.Array:
@@ -192,11 +203,15 @@ def pairs(
     return shared(blur), shared(jnp.where(paired, sharp[:, inner, inner], made.sharp))
 
 
-def judge(module: nn.Module, mesh: Mesh) -> Callable[[Any, jax.Array, jax.Array], dict[str, jax.Array]]:
+def judge(
+    module: nn.Module, mesh: Mesh, *, brightens: bool
+) -> Callable[[Any, jax.Array, jax.Array], dict[str, jax.Array]]:
     """Scores of each picture, and the pictures, for the validation."""
 
     def scores(params: Any, blur: jax.Array, sharp: jax.Array) -> dict[str, jax.Array]:
-        estimate: Any = module.apply({"params": params}, blur)
+        dark = _darkness(blur) * brightens
+        estimate: Any = module.apply({"params": params}, brightened(blur, dark))
+        estimate = darkened(estimate, dark)
         estimate = jnp.clip(estimate.astype(jnp.float32), 0.0, 1.0)
         return {
             "psnr": metrics.psnr(estimate, sharp),

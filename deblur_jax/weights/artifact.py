@@ -87,6 +87,8 @@ def _artifact(folder: Path, card: dict[str, Any]) -> Artifact:
     for number in (facts.multiple_of, pictures["least_side"], *sides, *optional):
         if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**31:
             raise ValueError(f"{number!r} where a count belongs")
+    if not isinstance(facts.brightens, bool):
+        raise ValueError(f"{facts.brightens!r} where true or false belongs")
     for number in (card["network"]["bytes_per_pixel"], facts.kmac_per_pixel):
         if not isinstance(number, int | float) or not 0 < number < 1e18:
             raise ValueError(f"{number!r} where a cost belongs")

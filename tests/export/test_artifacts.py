@@ -161,6 +161,7 @@ def test_what_has_been_touched_is_refused(export, tmp_path):
         ("receptive_field", '"x"'),
         ("bytes_per_pixel", "-30"),
         ("kmac_per_pixel", "1e400"),
+        ("brightens", "1"),
         ("layout", "[" * 100_000),
     ):
         card.write_text(re.sub(rf'"{field}": [^,\n]+', f'"{field}": {text}', whole))

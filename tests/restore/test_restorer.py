@@ -9,6 +9,7 @@ import pytest
 from deblur_jax import weights
 from deblur_jax.blur import srgb_to_linear
 from deblur_jax.errors import UserError
+from deblur_jax.filters import brightened, darkened, darkness
 from deblur_jax.models import layers, zoo
 from deblur_jax.restore.restorer import Restorer, ahead
 
@@ -98,7 +99,7 @@ def test_turns_are_turned_back(restorer, picture):
             return frames + np.linspace(0, 0.2, frames.shape[2], dtype=np.float32)[None, None, :, None]
 
     ours.engine = Skewed()
-    square = 0.5 * picture[:96, :96]
+    square = 0.3 + 0.5 * picture[:96, :96]
     np.testing.assert_allclose(ours.restore(square, tta=True), square + 0.1, atol=1e-6)
 
 
@@ -137,6 +138,42 @@ def test_linear_pictures_are_restored_as_srgb(restorer, picture):
     assert np.abs(expected - light).max() > 0.03
     np.testing.assert_allclose(ours.restore(light, linear=True), expected, atol=1e-6)
     np.testing.assert_allclose(ours.restore(light, linear=True, strength=0.0), light, atol=1e-7)
+
+
+@pytest.fixture
+def dark(picture):
+    darker = picture**3
+    assert 0.05 < np.median(darker) < 0.25
+    return darker
+
+
+def test_dark_pictures_are_brightened_for_the_network(restorer, dark):
+    ours, d = restorer(), np.asarray(darkness(np.median(dark)))[None]
+    expected = darkened(network(ours, np.asarray(brightened(dark[None], d))[0])[None], d)[0]
+    assert np.abs(expected - dark).max() > 0.02
+    np.testing.assert_allclose(ours.restore(dark), np.clip(expected, 0, 1), atol=1e-5)
+    np.testing.assert_array_equal(ours.restore(dark, strength=0.0), dark)
+    linear = np.asarray(srgb_to_linear(dark))
+    expected = np.asarray(srgb_to_linear(ours.restore(dark)))
+    np.testing.assert_allclose(ours.restore(linear, linear=True), expected, atol=1e-5)
+
+
+def test_how_dark_is_said_by_the_whole_picture(restorer, dark):
+    """Not by a tile, by what a mask touches, or by the others of a batch; a grey picture's alike."""
+    whole, tiled = restorer(), restorer(max_pixels=400_000)
+    large = np.tile(dark, (4, 10, 1))[:371, :1203]
+    large[:, 900:] = 0.6 + 0.4 * large[:, 900:]  # there alone it would be bright
+    assert tiled.engine.tiling(*large.shape[:2]).count > 1
+    one = whole.restore(large)
+    np.testing.assert_allclose(tiled.restore(large), one, atol=1e-4)
+    mask = np.zeros(large.shape[:2], np.float32)
+    mask[100:140, 1000:1060] = 1.0
+    np.testing.assert_allclose(whole.restore(large, mask=mask)[mask == 1], one[mask == 1], atol=1e-5)
+    eighths = (255 * large[:96, 800:1000]).astype(np.uint8)
+    pair = whole.restore_batch([eighths, np.flip(eighths // 2), eighths[..., :1]])
+    np.testing.assert_array_equal(pair[0], whole.restore(eighths))
+    np.testing.assert_array_equal(pair[1], whole.restore(np.flip(eighths // 2)))
+    np.testing.assert_array_equal(pair[2], whole.restore(eighths[..., 0])[..., None])
 
 
 def test_batches_and_frames(restorer, picture):

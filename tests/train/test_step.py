@@ -24,6 +24,8 @@ def trained(config, count=3, *, batches=None, recipe=None):
     numbers = []
     for i in range(count):
         batch = {name: generator.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("blur", "sharp")}
+        for pictures in batch.values():
+            pictures[::2] //= 4  # every other one is dark
         if batches:
             batch = batches(i, batch)
         batch = {name: jax.device_put(value, meshes.rows_of_batch(mesh)) for name, value in batch.items()}
@@ -114,6 +116,20 @@ def test_only_given_pairs_use_what_was_given():
     np.testing.assert_array_equal(blur[0], batch["blur"][0, 4:36, 4:36].astype(np.float32) / np.float32(255))
     assert jnp.abs(blur[1] - batch["blur"][1, 4:36, 4:36] / 255.0).max() > 0.1
     assert jnp.std(blur[1]) < jnp.std(sharp[1])
+
+
+def test_dark_crops_are_brightened_and_judged_as_they_were(tiny):
+    """As the `Restorer` does with whole pictures, so that a network learns what it will see."""
+    config, mesh = tiny(), meshes.make(1)
+    module = zoo.get("nano").varied(**config.variant).training()
+    params = steps.start(module, config, mesh).params
+    generator = np.random.default_rng(3)
+    blur, sharp = (jnp.asarray(generator.random((2, 32, 32, 3), np.float32) ** [[[[1]]], [[[5]]]]) for _ in range(2))
+    found = steps.judge(module, mesh, brightens=True)(params, blur, sharp)["estimate"]
+    by_hand = jax.jit(module.apply)({"params": params}, jnp.concatenate([blur[:1], jnp.sqrt(blur[1:])]))
+    assert 0.01 < np.median(blur[1]) < 0.09  # the square root it is
+    np.testing.assert_allclose(found[0], jnp.clip(by_hand[0], 0.0, 1.0), atol=1e-6)
+    np.testing.assert_allclose(found[1], jnp.clip(by_hand[1], 0.0, 1.0) ** 2, atol=1e-5)
 
 
 def test_strengths_grow_with_the_steps(tiny):

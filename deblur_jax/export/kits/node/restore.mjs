@@ -17,14 +17,29 @@ function mirrored(i, size) {
   return size - 1 - Math.abs((i % period) - (size - 1));
 }
 
-/** A piece of an RGB picture of bytes, from (x, y), as the network takes it: floats, 0 to 1. */
-function cut(picture, x, y, width, height) {
+/** How far a dark picture is brightened for the network: 0 is not at all, 1 is its square root. */
+function darkness({ data, width, height }) {
+  const every = Math.max(1, Math.floor(Math.sqrt(Math.floor((width * height) / 65536))));
+  const counts = new Array(256).fill(0);
+  for (let row = 0; row < height; row += every) {
+    for (let column = 0; column < width; column += every) {
+      for (let c = 0; c < 3; c++) counts[data[3 * (row * width + column) + c]]++;
+    }
+  }
+  let value = 0;
+  for (let left = counts.reduce((sum, n) => sum + n) / 2 - counts[0]; left > 0; left -= counts[++value]);
+  const median = Math.min(0.3, Math.max(0.001, value / 255));
+  return Math.min(1, (0.3 ** 2 - median ** 2) / (median - median ** 2));
+}
+
+/** A piece of an RGB picture of bytes, from (x, y), as the network takes it: `values` has the float of each byte. */
+function cut(picture, values, x, y, width, height) {
   const data = new Float32Array(width * height * 3);
   for (let row = 0, at = 0; row < height; row++) {
     const from = mirrored(y + row, picture.height) * picture.width;
     for (let column = 0; column < width; column++) {
       const pixel = 3 * (from + mirrored(x + column, picture.width));
-      for (let c = 0; c < 3; c++) data[at++] = picture.data[pixel + c] / 255;
+      for (let c = 0; c < 3; c++) data[at++] = values[picture.data[pixel + c]];
     }
   }
   return new ort.Tensor('float32', data, [1, height, width, 3]);
@@ -39,18 +54,24 @@ export async function restore(session, card, picture, tile = 1024) {
   const margin = up(seen ? Math.floor((seen - 1) / 2) : card.network.overlap, multiple);
   const kept = Math.max(multiple, Math.floor(Math.max(tile - 2 * margin, tile / 2) / multiple) * multiple);
   const [columns, rows] = [width, height].map((side) => (side <= tile ? side : kept));
+  const dark = card.network.brightens ? darkness(picture) : 0;
+  const values = Float32Array.from({ length: 256 }, (_, byte) => {
+    const value = byte / 255;
+    return dark ? Math.sqrt(value * (dark + (1 - dark) * value)) : value;
+  });
+  const stored = (value) => (dark ? (2 * value * value) / (dark + Math.sqrt(dark ** 2 + 4 * (1 - dark) * value ** 2)) : value);
   const data = new Uint8Array(picture.data.length);
   for (let top = 0; top < height; top += rows) {
     for (let left = 0; left < width; left += columns) {
       const [x, y] = [Math.max(0, left - margin), Math.max(0, top - margin)];
       const [right, bottom] = [Math.min(width, left + columns + margin), Math.min(height, top + rows + margin)];
-      const { restored } = await session.run({ picture: cut(picture, x, y, right - x, bottom - y) });
+      const { restored } = await session.run({ picture: cut(picture, values, x, y, right - x, bottom - y) });
       for (let row = top; row < Math.min(top + rows, picture.height); row++) {
         for (let column = left; column < Math.min(left + columns, picture.width); column++) {
           const from = 3 * ((row - y) * (right - x) + column - x);
           const to = 3 * (row * picture.width + column);
           for (let c = 0; c < 3; c++) {
-            data[to + c] = Math.round(255 * Math.min(1, Math.max(0, restored.data[from + c])));
+            data[to + c] = Math.round(255 * stored(Math.min(1, Math.max(0, restored.data[from + c]))));
           }
         }
       }
@@ -75,6 +96,6 @@ async function main([input, output, tile]) {
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
   main(process.argv.slice(2)).catch((error) => {
     console.error(error.message);
-    process.exitCode = 1;
+    process.exitCode = 2;
   });
 }

@@ -6,6 +6,7 @@ network sees of its surroundings and therefore leave no seams.
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,9 @@ def restore(
     multiple, least = card["network"]["multiple_of"], card["input"]["least_side"]
     height, width = picture.shape[:2]
     sides = [max(least, side + -side % multiple) for side in (height, width)]
-    padded = np.pad(picture, ((0, sides[0] - height), (0, sides[1] - width), (0, 0)), "reflect")
+    dark = darkness(picture) if card["network"].get("brightens") else 0.0
+    bright = np.sqrt(picture * (dark + (1 - dark) * picture)) if dark else picture
+    padded = np.pad(bright, ((0, sides[0] - height), (0, sides[1] - width), (0, 0)), "reflect")
     seen = card["network"]["receptive_field"]  # none: the whole picture, where what a tile lacks was measured
     margin = (seen - 1) // 2 if seen else card["network"]["overlap"]
     margin += -margin % multiple
@@ -37,7 +40,17 @@ def restore(
             y, x = max(0, top - margin), max(0, left - margin)
             given = run(padded[None, y : top + rows + margin, x : left + columns + margin])[0]
             restored[top : top + rows, left : left + columns] = given[top - y :, left - x :][:rows, :columns]
-    return restored[:height, :width]
+    restored = restored[:height, :width]
+    if dark:
+        restored *= 2 * np.abs(restored) / (dark + np.sqrt(dark**2 + 4 * (1 - dark) * restored**2))
+    return restored
+
+
+def darkness(picture: np.ndarray) -> np.float32:
+    """How far a dark picture is brightened for the network: 0 is not at all, 1 is its square root."""
+    every = max(1, math.isqrt(picture.shape[0] * picture.shape[1] // 2**16))
+    median = np.median(picture[::every, ::every]).clip(0.001, 0.3)
+    return np.float32(min(1.0, (0.3**2 - median**2) / (median - median**2)))
 
 
 def read(file: Image.Image) -> Image.Image:
