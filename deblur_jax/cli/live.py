@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> int:
     if options.record and options.record.exists():
         if not options.overwrite:
             raise UserError(f"{options.record}: exists already; --overwrite replaces it")
-        if os.path.exists(options.source) and os.path.samefile(options.record, options.source):
+        source = options.source.removeprefix("file:")  # as FFmpeg takes it
+        if os.path.exists(source) and os.path.samefile(options.record, source):
             raise UserError(f"{options.record}: is the source; record into another file")
 
     from deblur_jax import weights

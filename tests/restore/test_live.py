@@ -247,6 +247,7 @@ def test_a_file_as_the_source(nano, tmp_path, monkeypatch, capsys):
         (["in.mp4", "--hook", "json"], "MODULE:FUNCTION"),
         (["in.mp4", "--record", "in.mp4", "--overwrite"], "in.mp4: is the source"),
         (["in.mp4", "--record", "hard.mp4", "--overwrite"], "hard.mp4: is the source"),
+        ([f"file://{tmp_path / 'in.mp4'}", "--record", "in.mp4", "--overwrite"], "in.mp4: is the source"),
         (["in.mp4", "--record", "none/out.mkv", "--model", str(model)], "none/out.mkv: cannot be written"),
         (["in.mp4", "--seconds", "0"], "--seconds must be above 0"),
         (["in.mp4", "--port", "70000"], "--port must be from 0 to 65535"),

@@ -96,6 +96,7 @@ def test_what_does_not_fit_is_named(file, change, message):
         ({"variant": '{"unshuffle": 4.0}'}, "no such variant: unshuffle must be such as 4, not 4.0"),
         ({"variant": '{"unshuffle": 1e400}'}, "no such variant: unshuffle must be such as 4, not inf"),
         ({"variant": '{"unshuffle": NaN}'}, "no such variant: unshuffle must be such as 4, not nan"),
+        ({"variant": f'{{"unshuffle": {2**40}}}'}, "no such variant: unshuffle must be such as 4, not 1099511627776"),
         ({"variant": '{"widths": [48, 64, 96.0]}'}, "no such variant: widths must be such as"),
         ({"variant": '{"branches": "x"}'}, "no such variant: branches must be such as True, not 'x'"),
         ({"variant": '{"branches": -1}'}, "no such variant: branches must be such as True, not -1"),
