@@ -38,8 +38,8 @@ def run(options: argparse.Namespace) -> int:
 def _scores(name: str) -> dict[str, Any] | None:
     """What the card of the bundled weights says. The file begins with a length and JSON: no NumPy is needed."""
     path = Path(__file__).parents[1] / "weights" / "bundled" / f"{name}.safetensors"
-    if (mean := path.with_suffix(".json")).is_file():
-        return json.loads(mean.read_text()).get("evaluation")
+    if (newest := path.with_suffix(".json")).is_file():
+        return json.loads(newest.read_text()).get("evaluation")
     if not path.is_file():
         return None
     with open(path, "rb") as file:

@@ -115,7 +115,8 @@ class Restorer:
         [0, 1]. `strength` is how much of the change is made; `tta` averages over the eight flips and turns, at eight
         times the cost; `linear` says that values are proportional to light (None: of a file what it says, of an array
         no): the network gets them as sRGB, which it knows, and what it gives is made linear again; `mask`, in [0, 1],
-        is where to restore; `tick` hears of the parts that are done.
+        is where to restore; `tick` hears of the parts that are done. A dark picture is brightened for a network that
+        has learned so (`facts.brightens`), by what the median of the whole says, and what it gives darkened again.
         """
         if isinstance(picture, str | Path):
             file = Path(picture)

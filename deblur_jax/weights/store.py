@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from deblur_jax.weights.artifact import Artifact
 from deblur_jax.weights.tensors import read_about, read_file
 
 _FORMAT = "deblur_jax 1"
-BUNDLED = Path(__file__).parent / "bundled"  # NAME.safetensors, of a mean NAME.json; NAME.md: its model card
+# NAME.safetensors, of a mean NAME.json; NAME.md: its model card. Where both are, NAME.json has what is newer on the card:
+# figures are measured again when the code changes, and weights stay.
+BUNDLED = Path(__file__).parent / "bundled"
 _MERGED = {"branches"}  # fields of a network's config that make no difference once it is merged
 _IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leaves; the first one there is taken
 
@@ -142,7 +144,8 @@ def resolve(model: str) -> Weights:
         raise UserError("no model is named; there are nano, your own weights file, a training workdir")
     if model in bundled():
         file = bundled_file(model)
-        return load(file) if file.suffix == ".safetensors" else _mean(model, read_card(file)[1])
+        card = read_card(file)[1]
+        return replace(load(file), card=card) if file.suffix == ".safetensors" else _mean(model, card)
     if is_address(model.partition("+")[0]):
         return _fetched(model)
     path = Path(model)
@@ -184,7 +187,9 @@ def read_card(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         if not is_ours(about):
             raise ValueError
-        return about["network"], parsed(about["card"])
+        newer = path.with_suffix(".json")
+        since = json.loads(newer.read_text()) if path.parent == BUNDLED and newer.is_file() else {}
+        return about["network"], {**parsed(about["card"]), **since}
     except (KeyError, ValueError):
         raise UserError(f"{path}: not a set of weights that deblur_jax wrote, or damaged") from None
 
@@ -228,7 +233,8 @@ def _apart(model: str) -> list[str]:
 
 def bundled() -> list[str]:
     """The names of the weights that come with the package, means last."""
-    return [path.stem for end in (".safetensors", ".json") for path in sorted(BUNDLED.glob(f"*{end}"))]
+    names = (path.stem for end in (".safetensors", ".json") for path in sorted(BUNDLED.glob(f"*{end}")))
+    return list(dict.fromkeys(names))
 
 
 def bundled_file(name: str) -> Path:

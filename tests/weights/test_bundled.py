@@ -28,6 +28,17 @@ def test_each_has_a_card(name):
     assert "What it cannot do" in text
 
 
+def test_what_was_measured_later_stands_beside_the_weights(nano, monkeypatch):
+    file = nano("mine.safetensors")
+    before = store.read_card(file)[1]
+    assert before
+    file.with_suffix(".json").write_text('{"summary": "newer"}')
+    assert store.read_card(file)[1] == before  # anywhere else it is a stranger
+    monkeypatch.setattr(store, "BUNDLED", file.parent)
+    assert store.bundled() == ["mine"]
+    assert store.read_card(file)[1] == weights.resolve("mine").card == {**before, "summary": "newer"}
+
+
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name != "nano")) for name in store.bundled()]
 )
