@@ -176,7 +176,8 @@ class JaxEngine:
 
 
 COMPILING = 250 * 1024**2  # bytes
-_BESIDE = 30  # bytes a pixel that the tile takes beside the network: before and after, as floats, and as it is stored
+# Bytes a pixel that the tile takes beside the network: before, brightened or as sRGB, and after, as floats; as stored.
+_BESIDE = 42
 
 
 def _free_bytes(devices: Sequence[Any], memory: int | None) -> float:

@@ -146,7 +146,7 @@ class ExportedEngine:
         return np.concatenate(parts)
 
 
-_BESIDE = 30  # bytes a pixel that the tile takes beside the network, as in `engines`
+_BESIDE = 42  # bytes a pixel that the tile takes beside the network, as in `engines`
 
 
 def _half_of_the_memory() -> float:

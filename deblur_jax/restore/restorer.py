@@ -228,10 +228,10 @@ class Restorer:
         if denoise is not None:
             seen = np.stack([DENOISERS[denoise](np.ascontiguousarray(p)) for p in seen])
         change = self._turned(seen) if tta else self.engine(seen)
-        if not math.isfinite(float(change.sum())):
-            raise UserError("the network answers with values that are no numbers: its weights or precision overflow")
         if darks.any():
             change = np.asarray(darkened(change, darks))
+        if not math.isfinite(float(change.sum())):
+            raise UserError("the network answers with values that are no numbers: its weights or precision overflow")
         if linear:
             change = np.asarray(srgb_to_linear(np.clip(change, 0.0, 1.0)))
         change = change - inside

@@ -22,8 +22,8 @@ from deblur_jax.weights.artifact import Artifact
 from deblur_jax.weights.tensors import read_about, read_file
 
 _FORMAT = "deblur_jax 1"
-# NAME.safetensors, of a mean NAME.json; NAME.md: its model card. Where both are, NAME.json has what is newer on the card:
-# figures are measured again when the code changes, and weights stay.
+# NAME.safetensors, of a mean NAME.json; NAME.md: its model card. Where both are, NAME.json has what is newer on the
+# card: figures are measured again when the code changes, and weights stay.
 BUNDLED = Path(__file__).parent / "bundled"
 _MERGED = {"branches"}  # fields of a network's config that make no difference once it is merged
 _IN_A_WORKDIR = ("best.safetensors", "final.safetensors")  # what training leaves; the first one there is taken

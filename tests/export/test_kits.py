@@ -51,7 +51,7 @@ def photo(tmp_path):
 def dark(photo):
     """One that is brightened for the network."""
     darker = np.rint(pixels(photo) ** 3 / 255**2).astype(np.uint8)
-    assert np.median(darker) < 0.2 * 255
+    assert np.median(darker) < 0.12 * 255
     Image.fromarray(darker).save(photo.with_name("dark.png"))
     return photo.with_name("dark.png")
 

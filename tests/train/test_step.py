@@ -25,7 +25,7 @@ def trained(config, count=3, *, batches=None, recipe=None):
     for i in range(count):
         batch = {name: generator.integers(0, 256, (8, 32, 32, 3), np.uint8) for name in ("blur", "sharp")}
         for pictures in batch.values():
-            pictures[::2] //= 4  # every other one is dark
+            pictures[::2] //= 8  # every other one is dark
         if batches:
             batch = batches(i, batch)
         batch = {name: jax.device_put(value, meshes.rows_of_batch(mesh)) for name, value in batch.items()}
@@ -124,10 +124,10 @@ def test_dark_crops_are_brightened_and_judged_as_they_were(tiny):
     module = zoo.get("nano").varied(**config.variant).training()
     params = steps.start(module, config, mesh).params
     generator = np.random.default_rng(3)
-    blur, sharp = (jnp.asarray(generator.random((2, 32, 32, 3), np.float32) ** [[[[1]]], [[[5]]]]) for _ in range(2))
+    blur, sharp = (jnp.asarray(generator.random((2, 32, 32, 3), np.float32) ** [[[[1]]], [[[7]]]]) for _ in range(2))
     found = steps.judge(module, mesh, brightens=True)(params, blur, sharp)["estimate"]
     by_hand = jax.jit(module.apply)({"params": params}, jnp.concatenate([blur[:1], jnp.sqrt(blur[1:])]))
-    assert 0.01 < np.median(blur[1]) < 0.09  # the square root it is
+    assert 0.001 < np.median(blur[1]) < 0.02  # the square root it is
     np.testing.assert_allclose(found[0], jnp.clip(by_hand[0], 0.0, 1.0), atol=1e-6)
     np.testing.assert_allclose(found[1], jnp.clip(by_hand[1], 0.0, 1.0) ** 2, atol=1e-5)
 

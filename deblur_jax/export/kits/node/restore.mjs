@@ -28,8 +28,8 @@ function darkness({ data, width, height }) {
   }
   let value = 0;
   for (let left = counts.reduce((sum, n) => sum + n) / 2 - counts[0]; left > 0; left -= counts[++value]);
-  const median = Math.min(0.3, Math.max(0.001, value / 255));
-  return Math.min(1, (0.3 ** 2 - median ** 2) / (median - median ** 2));
+  const median = Math.min(0.15, Math.max(0.001, value / 255));
+  return Math.min(1, (0.15 ** 2 - median ** 2) / (median - median ** 2));
 }
 
 /** A piece of an RGB picture of bytes, from (x, y), as the network takes it: `values` has the float of each byte. */

@@ -49,8 +49,8 @@ def restore(
 def darkness(picture: np.ndarray) -> np.float32:
     """How far a dark picture is brightened for the network: 0 is not at all, 1 is its square root."""
     every = max(1, math.isqrt(picture.shape[0] * picture.shape[1] // 2**16))
-    median = np.median(picture[::every, ::every]).clip(0.001, 0.3)
-    return np.float32(min(1.0, (0.3**2 - median**2) / (median - median**2)))
+    median = np.median(picture[::every, ::every]).clip(0.001, 0.15)
+    return np.float32(min(1.0, (0.15**2 - median**2) / (median - median**2)))
 
 
 def read(file: Image.Image) -> Image.Image:
