@@ -112,13 +112,13 @@ def train_step(
         else:
             # Each part has pictures of every device.
             split = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in (blur, sharp, dark)]
-            zero = jax.eval_shape(gradients, state.params, *(x[0] for x in split))
+            zero = jax.eval_shape(gradients, state.params, *[x[0] for x in split])
             zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), zero)
 
             def add(total: Any, part: Any) -> tuple[Any, None]:
-                *pictures, dark = part
-                pictures = [jax.lax.with_sharding_constraint(x, meshes.pictures(mesh)) for x in pictures]
-                return jax.tree.map(jnp.add, total, gradients(state.params, *pictures, dark)), None
+                blur, sharp, dark = part
+                blur, sharp = (jax.lax.with_sharding_constraint(x, meshes.pictures(mesh)) for x in (blur, sharp))
+                return jax.tree.map(jnp.add, total, gradients(state.params, blur, sharp, dark)), None
 
             summed = jax.lax.scan(add, zero, split)[0]
             grads, named = jax.tree.map(lambda x: x / parts, summed)
