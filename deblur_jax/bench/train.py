@@ -1,17 +1,23 @@
 """A whole training step against the same network's in PyTorch, eager and compiled: same batch, same precision.
 
-On two CPU cores (float32, two crops of 128x128) ours, eager and compiled took 33 : 72 : 65 ms for Nano (on another
-day), 621 : 486 : 479 for Small, 1008 : 838 : 746 for Medium and 3775 : 3403 : 3465 for Large. XLA's own gradient of
-kernels takes 21, 14 and 8 ms for Small's three kinds of blocks, `layers.dense`'s takes 8.6, 8.0, 4.1 (36, 23 and 8 with
-jax 0.10's fusions, which `layers.compiler_options` leaves out), the forward convolution 3.7, 4.1, 2.5. Of those 8.6 ms
-the matrix product is 1.8: the rest makes shifted copies, at 2 GB/s, in the loops that XLA writes for pads and
-concatenations. Tried without gain: three or nine products of offset slices, copies with channels first, in-place
-updates, letting XLA's convolution do it, and that in strips of rows of 1 MiB (Small's step: 1.18 times the time for two
-crops of 128, 0.89 for eight of 96; Nano's for 32 of 96: 0.95).
+On two CPU cores (float32, two crops of 128x128, PyTorch 2.15) ours, eager and compiled took, in milliseconds:
 
-Eight crops of 96x96 of Small, another day: 946 : 609 : 650, 0.64 of eager's speed; with glibc's huge pages 1045 : 747 :
-714, with memory kept from step to step (mmap_max=0, a high trim_threshold) 1064 : 733 : 689: no more than the noise of
-that day, which had 1472 : 871 : 770 just before.
+               Nano           Small             Medium            Large
+    jax 0.10   37 : 72 : 64   532 : 439 : 434   996 : 972 : 889   3754 : 3154 : 2697
+    jax 0.12   37 : 96 : 71   498 : 547 : 462   995 : 962 : 899   3596 : 3001 : 2760
+
+Small with jax 0.12 ran at 0.95 of eager's speed in another run; that line shows what noise does. Eight crops of 96x96
+of it took 946 : 609 : 650 with jax 0.10 on another day, before the gradient below was a convolution with the turned
+kernel; glibc's huge pages, or memory kept from step to step, changed no more than the noise.
+
+What costs is the convolutions, all of the step but some milliseconds. Forward, gradient of the input, gradient of the
+kernel, of one with 24 channels at 128x128 (jax 0.12): 3.4, 3.1, 6.4 ms, PyTorch's 2.8, 2.7, 2.9; with 64 at 64x64
+3.6, 3.6, 6.7 against 3.4, 3.2, 4.5; with 104 at 32x32 3.1, 3.1, 3.8 against 2.7, 2.5, 3.3. Left to XLA the kernel's
+take 8.4, 5.8 and 4.8 ms (jax 0.10: 17, 12 and 8), and the input's, as a transposed convolution, 0.4 to 0.8 ms more
+than as one with the turned kernel. Of the kernel's 6.4 ms the matrix product is 3.4: the rest makes shifted copies,
+in the loops that XLA writes for pads and concatenations. Tried without gain: three or nine products of offset slices,
+copies with channels first, flat ones, by a convolution with ones, in-place updates, strips of rows, oneDNN's and
+XNNPACK's flags.
 """
 
 from collections.abc import Callable, Iterator, Sequence
