@@ -126,7 +126,7 @@ def run(options: argparse.Namespace) -> int:
     page = report.page(said, cases, lead=lead)
     contents = (page, text + "\n", summary.pictures_csv(said), summary.videos_csv(said))
     for name, content in zip(_FILES, contents, strict=True):
-        write_whole(options.out / name, content.encode())
+        write_whole(options.out / name, content.encode(errors="backslashreplace"))  # files' names may be no text
     print(text if options.json else summary.table(said))
     if several and not options.json:
         print(f"\n{summary.groups_table(said)}")
@@ -214,5 +214,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
     if not os.access(there, os.W_OK):
         raise UserError(f"{there}: cannot be written to")
     for name in _FILES:
+        if (folder / name).is_dir():
+            raise UserError(f"{folder / name}: is a folder, the report has a file of that name")
         if (folder / name).exists() and not overwrite:
             raise UserError(f"{folder / name}: exists already; --overwrite replaces the report")

@@ -7,7 +7,6 @@ NAME-sharp.SUFFIX.
 """
 
 import argparse
-import contextlib
 import json
 import math
 import os
@@ -330,10 +329,9 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
             progress(int(done + part * current), total)
             emit(event="progress", done=round((done + part * current) / total, 4))
 
-        any_clip = any(job.clip and not (job.wrong or job.exists) for job in planned)
         sizes = iter(job.pixels for job in planned if not (job.wrong or job.exists))
         try:
-            with signals.heeded() if any_clip else contextlib.nullcontext():
+            with signals.heeded():
                 current = next(sizes, 0)
                 for outcome in jobs.run(planned, restorer, settings, tick=tick):
                     outcomes.append(outcome)

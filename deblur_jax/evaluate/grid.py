@@ -131,6 +131,9 @@ def write(
         raise UserError(f"{folder / INDEX}: exists already; a set is written once")
     if side <= _KERNEL:
         raise UserError(f"--side must be above {_KERNEL} pixels, which a point of light may be spread over, not {side}")
+    for path in photographs:
+        if not path.name.isprintable():  # pieces are called after it, in JSON and in a zip file
+            raise UserError(f"{path.parent}: {path.name!r} is a name that is no plain text; rename it")
     make_folder(folder)
     decoded = functools.lru_cache(maxsize=64)(_photograph)
     cells = _cells(photographs, kinds, seed)

@@ -137,7 +137,10 @@ def evaluate(
             rows[SHARP] = [{"laplacian": value} for value in scores.laplacian_of(sharp, place=place)]
             names = [entry.name for entry, _ in group]
             for label, restore in methods.items():
-                restored = _filled(restore(blurred[: len(group)], names), len(devices))
+                try:
+                    restored = _filled(restore(blurred[: len(group)], names), len(devices))
+                except UserError as error:
+                    raise UserError(f"{label}: {error}") from None
                 rows[label] = scores.score(restored, sharp, place=place)
         except UserError as error:
             found.failed |= {entry.name: f"{entry.name}: {error}" for entry, _ in group}

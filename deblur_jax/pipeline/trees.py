@@ -99,7 +99,7 @@ def is_kept_aside(sequence: str, share: float) -> bool:
 
 def place(name: str) -> float:
     """From 0 to 1, by the name alone, so that it is the same wherever and whenever it is asked."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") / 2**32
+    return int.from_bytes(hashlib.sha256(os.fsencode(name)).digest()[:4], "big") / 2**32
 
 
 def pairs(folder: Path) -> dict[str, list[Example]]:

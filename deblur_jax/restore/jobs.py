@@ -3,6 +3,8 @@
 import collections
 import dataclasses
 import os
+import re
+import string
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -82,7 +84,8 @@ def plan(
 ) -> list[Job]:
     """What is written where. `out` is a folder if it is one, `into` says so, or it has no suffix or must hold several;
     without it results stand beside the inputs. `suffix` is for pictures or clips, whichever it belongs to; `name` is a
-    template with {stem}, {suffix} and {n}. Another one's target is the result of an earlier run, and passed over."""
+    template with {stem}, {suffix} and {n}. Another one's target is the result of an earlier run, and passed over; but
+    not where numbers make the names, as 1.png may be just another picture then."""
     into = out is not None and (into or out.is_dir() or len(found) != 1 or not out.suffix)
     template = name or ("{stem}-sharp" if out is None else "{stem}")
 
@@ -97,8 +100,12 @@ def plan(
     # Not Path's own resolve(), exists() and is_dir(), which raise for links to themselves and for names that are too
     # long: those are found wrong when their turn comes.
     real_of = os.path.realpath
-    results = {real_of(t) for n, one in enumerate(found, 1) if real_of(t := target_of(one, n)) != real_of(one.path)}
-    found = [one for one in found if real_of(one.path) not in results] or found
+    if "n" not in _fields(template):
+        pairs = [(real_of(one.path), real_of(target_of(one, 0))) for one in found]
+        results = {target for path, target in pairs if target != path}
+        found = [
+            one for one, (path, target) in zip(found, pairs, strict=True) if path not in results or path == target
+        ] or found
     jobs, names, taken, inputs = [], set(), {}, {real_of(one.path) for one in found}
     for n, one in enumerate(found, 1):
         wrong = ""
@@ -112,6 +119,8 @@ def plan(
             )
         elif real in taken:
             wrong = f"{one.path}: its output {target} is that of {taken[real]} already; see --name"
+        elif real in inputs and real != real_of(one.path):
+            wrong = f"{one.path}: its output {target} is another input; see --name"
         elif real in inputs and not overwrite:
             wrong = f"{one.path}: its output {target} is an input; --overwrite replaces it"
         elif os.path.isdir(target):
@@ -145,11 +154,24 @@ def _below(one: Found) -> Path:
     return parent.relative_to(one.root) if parent.is_relative_to(one.root) else Path()
 
 
-def _filled(template: str, path: Path, n: int) -> str:
+def _fields(template: str) -> set[str]:
+    """What a template is filled with, each by its name alone, a number as wide as is wanted: {n:03}."""
+    wrong = UserError(f"--name {template!r}: only {{stem}}, {{suffix}} and {{n}} can be filled in")
     try:
-        name = template.format(stem=path.stem, suffix=path.suffix, n=n)
-    except (KeyError, ValueError, IndexError, AttributeError):
-        raise UserError(f"--name {template!r}: only {{stem}}, {{suffix}} and {{n}} can be filled in") from None
+        parts = [part for _, *part in string.Formatter().parse(template) if part[0] is not None]
+    except ValueError:
+        raise wrong from None
+    for name, form, conversion in parts:
+        if name not in ("stem", "suffix", "n") or conversion or (form and not (name == "n" and _WIDTH.fullmatch(form))):
+            raise wrong
+    return {name for name, *_ in parts}
+
+
+_WIDTH = re.compile(r"0?\d{1,2}d?|d")
+
+
+def _filled(template: str, path: Path, n: int) -> str:
+    name = template.format(stem=path.stem, suffix=path.suffix, n=n)
     if not name or "/" in name or "\\" in name:
         raise UserError(f"--name {template!r} must be a file's name without a folder")
     return name

@@ -199,8 +199,10 @@ class Restorer:
         if not self.facts.brightens:
             return np.float32(0)
         every = max(1, math.isqrt(colours.shape[0] * colours.shape[1] // _ENOUGH))
+        some = colours[::every, ::every]
         full = np.iinfo(colours.dtype).max if colours.dtype.kind == "u" else 1.0
-        median = np.float32(np.median(colours[::every, ::every]) / full)
+        # A float picture's values may be too large for the mean of the two in the middle.
+        median = np.float32(np.median(np.clip(some, 0, full)) / full)
         return np.float32(darkness(linear_to_srgb(median) if linear else median))
 
     def _apply(

@@ -325,7 +325,10 @@ def whole_model(random_variables, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_is_finished(whole_model, tmp_path):
+@pytest.mark.parametrize(
+    ("sign", "code", "said"), [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 75, "stopped by SIGTERM")]
+)
+def test_stopped_it_keeps_what_is_finished(whole_model, tmp_path, sign, code, said):
     (tmp_path / "in").mkdir()
     for n in range(40):
         pixels = np.random.default_rng(n).integers(0, 256, (200, 300, 3), np.uint8)
@@ -336,10 +339,10 @@ def test_ctrl_c_keeps_what_is_finished(whole_model, tmp_path):
     )
     while process.poll() is None and len(list((tmp_path / "out").glob("*.png"))) < 3:
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sign)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "deblur restore: interrupted"
+    assert process.returncode == code, err
+    assert err.splitlines()[-1] == f"deblur restore: {said}"
     written = sorted((tmp_path / "out").iterdir())
     assert 3 <= len(written) < 40
     for path in written:

@@ -3,12 +3,14 @@
 import csv
 import html.parser
 import json
+import os
 import re
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from deblur_jax import cli
@@ -120,6 +122,27 @@ def test_loose_pictures_a_limit_and_what_fails(pairs, nano, tmp_path, capsys):
     assert "exists already; --overwrite replaces the report" in capsys.readouterr().err
 
 
+def test_names_that_are_no_text(pairs, nano, tmp_path, capsys):
+    """All files of the report are written."""
+    data = pairs({"": 2})
+    for side in ("blur", "sharp"):
+        (data / side / "000.png").rename(os.fsdecode(os.fsencode(data / side) + b"/bad\xff.png"))
+    assert deblur_eval(nano(), "--data", data, "-o", tmp_path / "out", "--no-fps") == 0
+    assert len(list((tmp_path / "out").iterdir())) == 4
+    assert "bad\\udcff" in (tmp_path / "out/index.html").read_text()
+
+
+def test_it_says_which_network_failed(pairs, nano, tmp_path, capsys):
+    tensors, about = read_tensors(nano("good.safetensors")), tmp_path / "wild.safetensors"
+    nano(about.name)
+    with safe_open(about, "numpy") as file:
+        metadata = file.metadata()
+    save_file({name: 1e9 * value for name, value in tensors.items()}, about, metadata=metadata)
+    data = pairs({"": 1})
+    assert deblur_eval(tmp_path / "good.safetensors", about, "--data", data, "-o", tmp_path / "out", "--no-fps") == 2
+    assert "000: wild: the network answers with values that are no numbers" in capsys.readouterr().err
+
+
 def test_a_damaged_picture_called_as_its_folder_leaves_the_others(pairs, nano, tmp_path, capsys):
     data = pairs({"000": 3, "b": 1})
     (data / "blur" / "000" / "000.png").write_bytes(b"\x89PNG\r\n\x1a\n?")
@@ -143,6 +166,10 @@ def test_a_damaged_picture_called_as_its_folder_leaves_the_others(pairs, nano, t
         (["broken.safetensors", "--data", "data"], "not a whole safetensors file"),
         (["large", "--data", "data"], "its weights do not come with the package"),
         (["--data", "data", "-o", "mild.safetensors"], "is a file, name a folder"),
+        (
+            ["--data", "data", "-o", "there", "--overwrite"],
+            "index.html: is a folder, the report has a file",
+        ),
         (["--data", "data", "-o", "mild.safetensors/report"], "mild.safetensors: is a file, name a folder"),
     ],
 )
@@ -150,6 +177,7 @@ def test_mistakes_get_one_line(arguments, message, pairs, nano, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     pairs()
     pairs(root="photos")
+    Path("there/index.html").mkdir(parents=True)
     pairs(root="mixed")
     for path in [Path(root, side, "a.mp4") for root in ("mixed", "clips") for side in ("blur", "sharp")]:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -104,6 +105,17 @@ def test_encodings_are_what_they_say(made):
     lifted, dark = (pair(made, other[encoding])[1] for encoding in ("grey", "linear"))
     luma = (dark ** (1 / 2.2)) @ np.float32([0.299, 0.587, 0.114])
     assert np.abs(0.2 + 0.6 * luma - lifted[..., 0]).mean() < 0.01
+
+
+def test_a_photographs_name_must_be_text(photos, tmp_path, capsys):
+    for path in photos.iterdir():
+        (tmp_path / "in").mkdir(exist_ok=True)
+        shutil.copy(path, os.fsencode(tmp_path / "in") + b"/\xff" + os.fsencode(path.name))
+    assert write(tmp_path / "in", tmp_path / "out") == 2
+    assert re.search(
+        r"^deblur data: .*in: .\\udcff.*\.jpg. is a name that is no plain text; rename it\n$", capsys.readouterr().err
+    )
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_command_writes_the_same_set(made, photos, tmp_path, capsys):

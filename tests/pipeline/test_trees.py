@@ -124,3 +124,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch, closed):
     for list_ in (trees.kind_of, trees.pairs):
         with pytest.raises(UserError, match=f"^{tmp_path / closed}: cannot be read: Permission denied; "):
             list_(tmp_path)
+
+
+def test_names_that_are_no_text_have_their_place_too():
+    assert trees.place("\udcff.png") != trees.place("\udcfe.png")

@@ -1,5 +1,6 @@
 """Where outputs go, and what becomes of each file."""
 
+import shutil
 from pathlib import Path
 
 import cv2
@@ -52,9 +53,40 @@ def test_outputs_that_cannot_be(folder, tmp_path):
     (tmp_path / "a.png").write_bytes(b"kept")
     assert "exists already" in str(targets(collect([folder / "a.png"]), out=tmp_path)[0])
     assert jobs.plan(collect([folder / "a.png"]), out=tmp_path, skip_existing=True)[0].exists
-    for template in ("{other}", "a/{stem}", "", "{stem", "{0}"):
+    wrong = (
+        "{other}",
+        "a/{stem}",
+        "",
+        "{stem",
+        "{0}",
+        "{stem[a]}",
+        "{stem.a}",
+        "{stem!r}",
+        "{stem:9}",
+        "{n:999}",
+        "{n:>9}",
+    )
+    for template in wrong:
         with pytest.raises(UserError, match="--name"):
             jobs.plan(found, out=None, name=template or "{stem:.0}")
+
+
+def test_no_input_is_taken_for_the_result_of_another_or_replaced_by_it(folder):
+    """What is called by numbers, or is written where it stands, is no earlier result."""
+    for n in (2, 3, 10):
+        shutil.copy(folder / "a.png", folder / f"below/{n}.png")
+    found = collect([folder / "below"])
+    assert [one.path.name for one in found] == ["2.png", "3.png", "10.png", "b.jpg"]
+    for overwrite in (False, True):
+        first, *others = targets(found, out=None, name="{n:d}", overwrite=overwrite)
+        assert first == folder / "below/1.png"
+        assert [str(one).partition("its ")[2] for one in others[:1]] == [
+            f"output {folder / 'below/2.png'} is another input; see --name"
+        ]
+    shutil.copy(folder / "a.png", folder / "a.jpg")
+    own, other = targets(collect([folder / "a.jpg", folder / "a.png"]), out=folder, suffix=".jpg", overwrite=True)
+    assert own == folder / "a.jpg"
+    assert other.endswith("a.jpg already; see --name")
 
 
 def test_a_folder_with_results_in_it_can_be_done_again(folder):

@@ -153,6 +153,8 @@ def test_dark_pictures_are_brightened_for_the_network(restorer, dark):
     assert np.abs(expected - dark).max() > 0.02
     np.testing.assert_allclose(ours.restore(dark), np.clip(expected, 0, 1), atol=1e-5)
     np.testing.assert_array_equal(ours.restore(dark, strength=0.0), dark)
+    huge = np.full((4, 4, 3), 3e38, np.float32)  # of which the mean of two is none
+    np.testing.assert_array_equal(ours.restore(huge), huge)
     linear = np.asarray(srgb_to_linear(dark))
     expected = np.asarray(srgb_to_linear(ours.restore(dark)))
     np.testing.assert_allclose(ours.restore(linear, linear=True), expected, atol=1e-5)

@@ -26,9 +26,13 @@ function darkness({ data, width, height }) {
       for (let c = 0; c < 3; c++) counts[data[3 * (row * width + column) + c]]++;
     }
   }
-  let value = 0;
-  for (let left = counts.reduce((sum, n) => sum + n) / 2 - counts[0]; left > 0; left -= counts[++value]);
-  const median = Math.min(0.15, Math.max(0.001, value / 255));
+  const total = counts.reduce((sum, n) => sum + n);
+  const ranked = (rank) => { // the value that so many are below or equal to
+    let value = 0;
+    for (let left = rank - counts[0]; left > 0; left -= counts[++value]);
+    return value;
+  };
+  const median = Math.min(0.15, Math.max(0.001, (ranked(Math.ceil(total / 2)) + ranked(Math.floor(total / 2) + 1)) / 510));
   return Math.min(1, (0.15 ** 2 - median ** 2) / (median - median ** 2));
 }
 
