@@ -246,7 +246,7 @@ def _probed(job: Any, options: argparse.Namespace) -> Any:
         header = pictures.probe(job.data if job.data is not None else job.path, job.name)
     except UserError:
         return job
-    return dataclasses.replace(job, pixels=header.width * header.height)
+    return dataclasses.replace(job, pixels=header.width * header.height, sample=header.sample)
 
 
 def _dry_run(planned: list[Any], passed_over: int, emit: "_Events") -> int:
@@ -271,7 +271,7 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
 
     use_compile_cache()
     loaded = weights.find(options.model)  # before any picture is touched
-    largest = max(job.pixels // job.frames for job in planned)
+    largest = max(job.sample * job.pixels // job.frames for job in planned)
     overlap, network_memory = _shared_out(memory, largest)
 
     @functools.cache
@@ -354,7 +354,8 @@ def _run(options: argparse.Namespace, planned: list[Any], passed_over: int, memo
 def _shared_out(memory: int | None, largest: int) -> tuple[bool, int | None]:
     """Whether pictures are read and written beside the network, and what is left for the network.
 
-    Of 8 bits a picture takes 3 bytes a pixel, the restored one as much, and decoding or encoding 7 more at its peak.
+    Of 8 bits a picture takes 3 bytes a pixel, the restored one as much, and decoding or encoding 7 more at its peak;
+    of 16 bits twice, as floats four times as many: `largest` is a picture's pixels times the bytes of a value.
     """
     if memory is None:
         return True, None

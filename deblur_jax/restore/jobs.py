@@ -39,6 +39,7 @@ class Job:
     wrong: str = ""
     exists: bool = False  # the target does, and shall be kept
     pixels: int = 0  # of all frames
+    sample: int = 1  # bytes of a value
     frames: int = 1
     clip: bool = False
     alone: str = ""  # the target's name, or one like it where another target has the same in another folder
@@ -233,7 +234,8 @@ def _load(job: Job, options: Options) -> _Loaded:
     picture = pictures.read(data, job.name, max_pixels=options.max_pixels)
     linear = colour.is_linear(picture) if options.linear is None else options.linear
     sharpness = options.sharpness(picture.pixels, linear=linear) if options.sharpness else None
-    return _Loaded(job, data, picture, linear, sharpness, laplacian_score(picture.pixels))
+    kept = data if sharpness is not None and sharpness >= options.threshold else b""  # to be copied
+    return _Loaded(job, kept, picture, linear, sharpness, laplacian_score(picture.pixels))
 
 
 def _restored(
@@ -281,6 +283,7 @@ def _restored(
     if one.sharpness is not None and one.sharpness < options.too_blurred:
         outcome.notes.append("so blurred that the network cannot help much")
     after = dataclasses.replace(picture, pixels=pixels)  # shares its notes with `picture`
+    before = picture if options.show else after  # one picture less to hold
 
     def encoded() -> bytes:
         outcome.after = laplacian_score(pixels)
@@ -290,7 +293,7 @@ def _restored(
         written = _write(outcome, encoded)
         if options.show and written.status == "restored":
             try:
-                options.show(job.name, picture, after)
+                options.show(job.name, before, after)
             except UserError as error:
                 written.notes.append(str(error))
         return written

@@ -89,6 +89,7 @@ class Header(NamedTuple):
     width: int  # as stored: turning it upright may swap the sides
     height: int
     format: str
+    sample: int = 1  # bytes of a value, of PNG and TIFF
 
 
 def format_of(suffix: str) -> str:
@@ -197,17 +198,18 @@ def _probe(file: io.BytesIO | io.BufferedReader, name: str | Path) -> Header:
     if format is None:
         raise UserError(f"{name}: not a PNG, JPEG, WebP, TIFF, AVIF, HEIC, BMP or GIF picture")
     file.seek(0)
+    sample = 2 if format == "png" and head[24:25] == b"\x10" else 1
     with _complaints(name):
         if format == "tiff":
             from deblur_jax.restore import tiff
 
-            width, height = tiff.size(file)
+            width, height, sample = tiff.size(file)
         elif format == "heic":
             width, height = pillow_heif.open_heif(file).size
         else:
             with quietly():
                 width, height = _PLUGINS[format](file).size
-    return Header(width, height, format)
+    return Header(width, height, format, sample)
 
 
 def _format(head: bytes) -> str | None:

@@ -24,12 +24,13 @@ _DESCRIBING = (270, 271, 272, 305, 306, 315, 33432, _RATING)
 _XMP, _ICC = 700, 34675
 
 
-def size(file: io.BytesIO | io.BufferedReader) -> tuple[int, int]:
+def size(file: io.BytesIO | io.BufferedReader) -> tuple[int, int, int]:
+    """Width, height and the bytes of a value."""
     with tifffile.TiffFile(file) as opened:
         page = opened.pages.first
         if not (isinstance(page.imagewidth, int) and isinstance(page.imagelength, int)):
             raise ValueError("its sides are no numbers")
-        return page.imagewidth, page.imagelength
+        return page.imagewidth, page.imagelength, page.dtype.itemsize if page.dtype else 1
 
 
 def read(data: bytes) -> tuple[Picture, int]:

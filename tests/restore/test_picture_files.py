@@ -76,6 +76,7 @@ def test_kinds_of_png(mode):
 def test_a_dark_16_bit_picture_is_not_taken_for_one_of_8_bits():
     pixels = random((5, 6, 3), np.uint8).astype(np.uint16)
     for data in (imagecodecs.png_encode(pixels), encode(Picture(pixels), "tiff")):
+        assert probe(bytes(data)).sample == 2
         np.testing.assert_array_equal(read(bytes(data), "x").pixels, pixels)
 
 
@@ -179,7 +180,7 @@ def test_layouts_of_tiff(layout, dtype):
     out = io.BytesIO()
     stored = np.moveaxis(pixels, -1, 0) if layout == "planes" else pixels
     tifffile.imwrite(out, stored, photometric="rgb", **options)
-    assert probe(out.getvalue()) == (40, 50, "tiff")
+    assert probe(out.getvalue()) == (40, 50, "tiff", pixels.itemsize)
     np.testing.assert_array_equal(read(out.getvalue(), "x").pixels, pixels)
 
 
@@ -312,7 +313,7 @@ def test_odd_sizes(format, size):
             encode(first, format)
         return
     data = encode(first, format)
-    assert probe(data) == (width, height, format)
+    assert probe(data) == (width, height, format, 1)
     assert np.abs(read(data, "x").pixels.astype(int) - 200).max() <= 3
 
 
@@ -353,7 +354,7 @@ def test_the_limit_can_be_moved_and_lifted():
     # 12000x8000 is below the limit, and above that of Pillow's own opener it is only the data that is missing.
     with pytest.raises(UserError, match=r"^a: the picture is damaged"):
         read(claiming(12000, 8000), "a")
-    assert probe(claiming(20000, 12000)) == (20000, 12000, "png")
+    assert probe(claiming(20000, 12000)) == (20000, 12000, "png", 1)
 
 
 # ---- bad files
@@ -407,7 +408,7 @@ def test_what_is_no_picture(data, capfd):
 
 def test_content_decides_and_not_the_name(tmp_path):
     (tmp_path / "x.png").write_bytes(GOOD["jpeg"])
-    assert probe(tmp_path / "x.png") == (48, 64, "jpeg")
+    assert probe(tmp_path / "x.png") == (48, 64, "jpeg", 1)
     with pytest.raises(UserError, match=r"missing.png: No such file"):
         probe(tmp_path / "missing.png")
     with pytest.raises(UserError, match=r"Is a directory"):
