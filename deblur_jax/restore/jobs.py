@@ -159,13 +159,13 @@ def _fields(template: str) -> set[str]:
     """What a template is filled with, each by its name alone, a number as wide as is wanted: {n:03}."""
     wrong = UserError(f"--name {template!r}: only {{stem}}, {{suffix}} and {{n}} can be filled in")
     try:
-        parts = [part for _, *part in string.Formatter().parse(template) if part[0] is not None]
+        parts = [part for part in string.Formatter().parse(template) if part[1] is not None]
     except ValueError:
         raise wrong from None
-    for name, form, conversion in parts:
+    for _, name, form, conversion in parts:
         if name not in ("stem", "suffix", "n") or conversion or (form and not (name == "n" and _WIDTH.fullmatch(form))):
             raise wrong
-    return {name for name, *_ in parts}
+    return {name for _, name, _, _ in parts if name}
 
 
 _WIDTH = re.compile(r"0?\d{1,2}d?|d")
