@@ -93,9 +93,10 @@ def test_both_lowerings_agree_with_a_convolution_and_so_do_their_gradients(noise
         np.testing.assert_allclose(a, b, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("size", "shape"), [(3, (2, 9, 11)), (5, (2, 1, 3))])
-def test_a_dense_kernels_gradient_is_the_convolutions(noise, size, shape):
-    x, kernel, weight = noise(*shape, 4), noise(size, size, 4, 6, seed=1), noise(*shape, 6, seed=2)
+@pytest.mark.parametrize(("size", "shape", "channels"), [(3, (2, 9, 11), 4), (5, (2, 1, 3), 4), (3, (2, 6, 5), 16)])
+def test_a_dense_kernels_gradient_is_the_convolutions(noise, size, shape, channels):
+    x, kernel = noise(*shape, channels), noise(size, size, channels, 16, seed=1)
+    weight = noise(*shape, 16, seed=2)
     np.testing.assert_allclose(layers.dense(x, kernel), layers._convolve(x, kernel), rtol=1e-6)
     ours, theirs = (
         jax.jit(jax.grad(lambda *a, f=f: (weight * f(*a)).sum(), argnums=(0, 1)))(x, kernel)
@@ -103,6 +104,15 @@ def test_a_dense_kernels_gradient_is_the_convolutions(noise, size, shape):
     )
     for a, b in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 1), (3, 1), (3, 2)])
+def test_a_biases_gradient_is_the_sum(noise, size, stride):
+    x, conv = noise(2, 6, 10, 4), layers.Conv(5, size, stride)
+    params = conv.init(jax.random.key(0), x)
+    weight = noise(2, 6 // stride, 10 // stride, 5, seed=1)
+    gradient = jax.grad(lambda p: (weight * conv.apply(p, x)).sum())(params)["params"]["bias"]
+    np.testing.assert_allclose(gradient, np.asarray(weight, np.float64).sum((0, 1, 2)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (4, 4), (17, 30), (2, 40)])

@@ -166,7 +166,7 @@ def test_remat_computes_the_same_in_less_memory(tiny):
     """Two steps agree; what is held beside state and batch is less than half."""
 
     def run(remat):
-        variant = {"scales": 1, "widths": (16,), "blocks": (8,)}
+        variant = {"scales": 1, "widths": (16,), "blocks": (12,)}
         config = tiny(network="small", variant=variant, remat=remat)
         config.loss.ssim = 0.0
         mesh = meshes.make(**config.mesh)
