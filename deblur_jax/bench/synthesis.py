@@ -1,6 +1,7 @@
 """Making the blur against learning from it: `synthesise` beside a network's forward and backward pass, same batch."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ def compare(
     targets = pictures[:, :side, :side]
     variables = jax.jit(module.init)(key, targets[:1])
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=layers.compiler_options(jax.default_backend()))
     def step(variables, blur, sharp):
         def loss(parameters):
             estimates: Any = module.apply({**variables, "params": parameters}, blur, train=True)

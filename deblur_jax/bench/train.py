@@ -3,21 +3,18 @@
 On two CPU cores (float32, two crops of 128x128, PyTorch 2.15) ours, eager and compiled took, in milliseconds:
 
                Nano           Small             Medium            Large
-    jax 0.10   37 : 72 : 64   532 : 439 : 434   996 : 972 : 889   3754 : 3154 : 2697
-    jax 0.12   37 : 96 : 71   498 : 547 : 462   995 : 962 : 899   3596 : 3001 : 2760
+    jax 0.10   34 : 75 : 62   306 : 404 : 370   457 : 866 : 804   1596 : 2466 : 2372
+    jax 0.12   37 : 91 : 77   290 : 495 : 436   574 : 947 : 873   1261 : 2571 : 2419
 
-Small with jax 0.12 ran at 0.95 of eager's speed in another run; that line shows what noise does. Eight crops of 96x96
-of it took 946 : 609 : 650 with jax 0.10 on another day, before the gradient below was a convolution with the turned
-kernel; glibc's huge pages, or memory kept from step to step, changed no more than the noise.
+Of one run each; the same work took up to a quarter more or less from run to run. Ours hold 51, 168, 306 and 812 MB.
 
-What costs is the convolutions, all of the step but some milliseconds. Forward, gradient of the input, gradient of the
-kernel, of one with 24 channels at 128x128 (jax 0.12): 3.4, 3.1, 6.4 ms, PyTorch's 2.8, 2.7, 2.9; with 64 at 64x64
-3.6, 3.6, 6.7 against 3.4, 3.2, 4.5; with 104 at 32x32 3.1, 3.1, 3.8 against 2.7, 2.5, 3.3. Left to XLA the kernel's
-take 8.4, 5.8 and 4.8 ms (jax 0.10: 17, 12 and 8), and the input's, as a transposed convolution, 0.4 to 0.8 ms more
-than as one with the turned kernel. Of the kernel's 6.4 ms the matrix product is 3.4: the rest makes shifted copies,
-in the loops that XLA writes for pads and concatenations. Tried without gain: three or nine products of offset slices,
-copies with channels first, flat ones, by a convolution with ones, in-place updates, strips of rows, oneDNN's and
-XNNPACK's flags.
+What costs is the convolutions, and `models.winograd` needs a quarter of their products: one with 24 channels at 128x128
+takes 3.1 ms forward and 7.3 ms for both gradients (jax 0.10; PyTorch 2.8 and 5.6), with 64 at 64x64 2.3 and 5.1 (3.4,
+7.7), with 104 at 32x32 2.0 and 3.9 (2.7 and 5.8), with 192 there 3.1 and 6.1 (ours without it 6.8 and 15.0). So shares
+of the peak, which count the products of plain convolutions, may be more than one. Before it Small took 532 and Large
+3754 ms (jax 0.10). A quarter of what is left is passes that make and join tiles, at some 20 GB/s; of the processor's
+time in Large's step a tenth to a quarter is the system's, for 145 000 pages (and twice as many where XLA holds on to
+what the backward pass is to compute anew: `layers.compiler_options`).
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -139,11 +139,7 @@ def train_step(
         return new, {**named, "gradient": norm, "idle": idle, "finite": finite, "sound": sound}
 
     platform = mesh.devices.flat[0].platform
-    # XLA for CPUs takes what the backward pass computes anew, to hold less, for something it has already, unless this
-    # pass is left out. That is what `remat` asks for, and how `models.winograd` does convolutions: Large takes 0.8 GB
-    # for two crops of 128x128 instead of 1.5.
-    anew = {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else {}
-    return jax.jit(step, donate_argnums=0, compiler_options=layers.compiler_options(platform, **anew))
+    return jax.jit(step, donate_argnums=0, compiler_options=layers.compiler_options(platform))
 
 
 def _darkness(pictures: jax.Array, about: float | jax.Array = 1.0) -> jax.Array:
