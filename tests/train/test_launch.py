@@ -43,3 +43,9 @@ def test_the_jobset_restarts_what_was_stopped_and_nothing_else():
     assert said[said.index("--processes") + 1] == str(job["parallelism"]) == str(job["completions"])
     assert said[said.index("--process") + 1] == f"$({container['env'][0]['name']})"
     assert "job-completion-index" in container["env"][0]["valueFrom"]["fieldRef"]["fieldPath"]
+    # What a restart goes on from, and what all hosts read, is not a container's own disk.
+    mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    claimed = {volume["name"] for volume in job["template"]["spec"]["volumes"] if "persistentVolumeClaim" in volume}
+    for flag in ("--workdir", "--data"):
+        root = "/" + said[said.index(flag) + 1].split("/")[1]
+        assert mounted[root] in claimed
