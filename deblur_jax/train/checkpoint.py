@@ -3,11 +3,13 @@
 import contextlib
 import math
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
@@ -52,9 +54,18 @@ class Checkpoints:
         items = ocp.args.Composite(state=ocp.args.StandardSave(state), about=ocp.args.JsonSave(_plain(about)))
         self.wait()  # its failure is the last one's
         try:
+            self._find_room(state)
             self._manager.save(step, args=items, metrics=scores or {"psnr": -math.inf}, force=True)
         except (OSError, ValueError) as error:
             self._complain(step, error)
+
+    def _find_room(self, state: State) -> None:
+        """A disk known to be too full is refused here: Orbax would fail, too, in hundreds of lines."""
+        needed, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), math.inf
+        with contextlib.suppress(OSError):  # an object store, or a folder that is gone
+            free = shutil.disk_usage(self._folder).free
+        if multihost_utils.broadcast_one_to_all(np.asarray(needed > free)):  # all save, or none
+            raise OSError(f"it takes up to {needed / 1e6:.0f} MB, and the disk has {free / 1e6:.0f} MB left")
 
     def latest(self) -> int | None:
         return self._manager.latest_step()

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -53,11 +54,13 @@ class Log:
         except OSError as error:
             self.say(f"deblur train: step {step} was NOT logged: {error}")
         words = "  ".join(f"{name} {value:.4g}" for name, value in numbers.items())
-        line = f"step {step}/{self._steps}  {words}  {self._left(step)}"
+        line = f"step {step}/{self._steps}  {self._left(step)}  {words}"
         if loud:
             print(f"\r\033[K{line}" if self._live else line, file=sys.stderr, flush=True)
         elif self._live:
-            print(f"\r\033[K{line[:160]}", end="", file=sys.stderr, flush=True)
+            # A line that wraps could not be written over.
+            line = line[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
     def picture(self, step: int, name: str, pixels: np.ndarray) -> None:
         if self._writes:

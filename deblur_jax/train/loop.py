@@ -156,7 +156,7 @@ def network(config: Config, *, read: bool = True) -> tuple[nn.Module, Any]:
     theirs = found.entry.deployed().config if found.merged else found.entry.config
     if (found.network, theirs) != (config.network, entry.config):
         of_file = f"{found.network} {found.variant or ''}".strip()
-        if found.merged and theirs != found.entry.config:
+        if found.merged and found.network == config.network and config.variant.get("branches", True):
             of_file += " (its branches are merged: --config.variant.branches=False)"
         of_config = f"{config.network} {config.variant.to_dict() or ''}".strip()
         first = weights.misfit(found.params, module) if found.network == config.network else ""
@@ -320,7 +320,8 @@ class _Trainer:
             loss = numbers["loss"]
             self.mean_loss = loss if math.isnan(self.mean_loss) else 0.99 * self.mean_loss + 0.01 * loss
             if at % self.config.log_every == 0 or at == self.config.steps:
-                self.log.report(at, {**numbers, **self.speed(at)})
+                speed = self.speed(at)  # its first number is what fits a narrow terminal
+                self.log.report(at, {"images_per_s": speed.pop("images_per_s"), **numbers, **speed})
             return DONE
         several = f"-process{jax.process_index()}" if jax.process_count() > 1 else ""
         name = f"bad-batch-{at}{several}.npz"
