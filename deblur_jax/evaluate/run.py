@@ -128,7 +128,7 @@ def evaluate(
     devices = list(devices or jax.devices())
     mesh = Mesh(np.array(devices), ("data",), axis_types=(AxisType.Auto,))
     place = NamedSharding(mesh, P("data"))
-    found, done = Evaluation(list(methods)), 0
+    found = Evaluation(list(methods))
     for group in _groups(pairs, len(devices), found):
         blurred, sharp = (_filled([pair[side] for _, pair in group], len(devices)) for side in (0, 1))
         rows: dict[str, list[dict[str, float]]] = {}
@@ -150,9 +150,8 @@ def evaluate(
                 values = {row: several[i] for row, several in rows.items()}
                 found.pictures.append(Picture(entry.name, entry.sequence, entry.frame, width, height, values))
                 found.entries.append(entry)
-        done += len(group)
         if tick:
-            tick(done + len(found.failed))
+            tick(len(found.pictures) + len(found.failed))
     # A picture may be called as its folder is (1/1.png), and is not the whole of it.
     return found.whole_sequences() if clips else found
 

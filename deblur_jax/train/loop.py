@@ -320,8 +320,9 @@ class _Trainer:
             loss = numbers["loss"]
             self.mean_loss = loss if math.isnan(self.mean_loss) else 0.99 * self.mean_loss + 0.01 * loss
             if at % self.config.log_every == 0 or at == self.config.steps:
-                speed = self.speed(at)  # its first number is what fits a narrow terminal
-                self.log.report(at, {"images_per_s": speed.pop("images_per_s"), **numbers, **speed})
+                speed = self.speed(at)
+                foremost = {"images_per_s": speed["images_per_s"], "loss": loss}  # narrow terminals show no more
+                self.log.report(at, {**foremost, **numbers, **speed})
             return DONE
         several = f"-process{jax.process_index()}" if jax.process_count() > 1 else ""
         name = f"bad-batch-{at}{several}.npz"
