@@ -4,9 +4,11 @@ Each operation has the lowering that is fastest on the platform it is compiled f
 there is no switch to set.
 """
 
+import contextlib
+import contextvars
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -27,6 +29,7 @@ __all__ = [
     "depthwise",
     "double",
     "enlarge",
+    "for_restoring",
     "in_turn",
     "pad_to_multiple",
     "pointwise",
@@ -192,15 +195,37 @@ def _convolve(x: Array, kernel: Array, stride: int = 1, groups: int = 1) -> Arra
     )
 
 
-@jax.custom_vjp
+_restoring = contextvars.ContextVar("restoring", default=False)
+
+
+@contextlib.contextmanager
+def for_restoring(fast: bool = True) -> Iterator[None]:
+    """A network traced inside may be what is fastest here, and not what exporters know."""
+    before = _restoring.set(fast)
+    try:
+        yield
+    finally:
+        _restoring.reset(before)
+
+
 def dense(x: Float[Array, "b h w c"], kernel: Float[Array, "k k c d"]) -> Float[Array, "b h w d"]:
     """Convolution with an odd-sized kernel. Learning on a CPU takes ours: XLA's gradients take up to thrice as long."""
+    if _restoring.get() and _by_tiles(x, kernel, least=64):
+        return jax.lax.platform_dependent(x, kernel, cpu=winograd.forward, default=_convolve)
+    return _learning(x, kernel)
+
+
+@jax.custom_vjp
+def _learning(x: Array, kernel: Array) -> Array:
     return _convolve(x, kernel)
 
 
-def _by_tiles(x: Array, kernel: Array) -> bool:
-    """Whether `winograd` takes less time on a CPU: with fewer channels its passes over memory outweigh the products."""
-    return kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= 16 and x.dtype == jnp.float32
+def _by_tiles(x: Array, kernel: Array, least: int = 16) -> bool:
+    """Whether `winograd` takes less time on a CPU: with fewer channels its passes over memory outweigh the products.
+
+    Sooner for large pictures, which no cache holds, than for a batch to learn from.
+    """
+    return kernel.shape[:2] == (3, 3) and min(kernel.shape[2:]) >= least and x.dtype == jnp.float32
 
 
 def _kernel_gradient(x: Float[Array, "b h w c"], kernel: Array, dy: Float[Array, "b h w d"]) -> Array:
@@ -242,7 +267,7 @@ def _dense_backward(given: tuple[Array, Array], dy: Array) -> tuple[Array, Array
     return jax.lax.platform_dependent(*given, dy, cpu=cpu, default=default)
 
 
-dense.defvjp(_dense_forward, _dense_backward)
+_learning.defvjp(_dense_forward, _dense_backward)
 
 
 @jax.custom_vjp

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deblur_jax import weights
-from deblur_jax.models import layers, zoo
+from deblur_jax.models import layers, winograd, zoo
 from deblur_jax.restore.restorer import Restorer
 
 
@@ -52,3 +52,20 @@ def test_a_variant_has_facts_of_its_own(nano, random_variables):
     assert known.parameters == sum(leaf.size for leaf in jax.tree.leaves(params))
     assert known.multiple_of == 8
     assert known.receptive_field < Restorer(loaded).facts.receptive_field
+
+
+@pytest.mark.parametrize(("devices", "by_tiles"), [(1, True), (2, False)])
+def test_a_single_cpu_convolves_by_tiles_where_it_is_wide(devices, by_tiles, noise, random_variables, monkeypatch):
+    variant = {"widths": [64, 8], "down_blocks": [1], "middle_blocks": 1, "up_blocks": [1]}
+    entry = zoo.get("nano").varied(**variant)
+    params = random_variables(entry.deployed(), scale=0.3)["params"]
+    loaded = weights.Weights("nano", jax.tree.map(np.asarray, params), {}, True, variant)
+    widths, forward = [], winograd.forward
+    monkeypatch.setattr(winograd, "forward", lambda x, kernel: widths.append(kernel.shape[2:]) or forward(x, kernel))
+    picture = np.array(noise(1, 37, 50, 3))
+    restored = Restorer(loaded, devices=jax.devices()[:devices]).restore_batch(picture)
+    assert set(widths) == ({(64, 64)} if by_tiles else set())
+    padded = layers.pad_to_multiple(jnp.asarray(picture), 8)
+    expected = jax.jit(entry.deployed().apply)({"params": params}, padded)[:, :37, :50]
+    assert np.abs(expected - picture).max() > 0.1
+    np.testing.assert_allclose(restored, np.clip(expected, 0, 1), atol=1e-5)
