@@ -3,7 +3,6 @@
 import importlib
 import json
 import pickle
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +47,8 @@ def _measure(table: str, engine: str, given: Given) -> int | None:
 
 
 def _highest() -> int:
+    import resource  # Windows has none; there a process of its own fails, and its memory is not known
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

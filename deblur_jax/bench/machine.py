@@ -5,7 +5,6 @@ import functools
 import importlib.metadata
 import os
 import platform
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from deblur_jax.export.artifact import commit
+
 _PACKAGES = ("deblur_jax", "jax", "jaxlib", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "torch")
 
 
 def about(command: str) -> dict[str, Any]:
     """What a record says beside its figures."""
-    git = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True)
     return {
         "device": device(),
         "threads": threads(),
         "system": f"{platform.system()} {platform.machine()}",
         "versions": {"python": platform.python_version(), **_versions()},
-        "commit": git.stdout.strip() or None,
+        "commit": commit(),
         "command": command,
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
     }

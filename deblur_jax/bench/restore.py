@@ -1,6 +1,6 @@
 """Restoring: a folder against a plain loop, one picture against PyTorch, and how fast the command starts."""
 
-import contextlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -53,7 +53,9 @@ def engines(weights: Weights, *, height: int, width: int, rounds: int) -> dict[s
     frames = jnp.asarray(sample(height, width)[None], jnp.float32) / 255.0
     frames = np.asarray(frames)
     works: dict[str, Callable[[], Any]] = {"jax": lambda: restorer.engine(frames)}
-    with contextlib.suppress(ImportError):
+    if importlib.util.find_spec("torch") is None:
+        print("PyTorch is not installed, and left out")
+    else:
         works |= _torch(weights, frames, np.asarray(restorer.engine(frames)))
     return interleaved(works, rounds=rounds)
 

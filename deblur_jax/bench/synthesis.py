@@ -11,6 +11,7 @@ import numpy as np
 from deblur_jax import samples
 from deblur_jax.bench.measure import Timing, interleaved
 from deblur_jax.blur.synthesis import Recipe, synthesise
+from deblur_jax.errors import UserError
 from deblur_jax.losses import objective
 from deblur_jax.models import layers, zoo
 from deblur_jax.restore import read_image
@@ -57,6 +58,9 @@ def _fast_dtype() -> jnp.dtype:
 def _crops(count: int, side: int) -> np.ndarray:
     generator = np.random.default_rng(0)
     photos = [read_image(path) for path in samples.PICTURES]
+    most = min(min(photo.shape[:2]) for photo in photos)
+    if side > most:
+        raise UserError(f"crops of {side} pixels, with what blur reaches for, are too large: photographs have {most}")
     crops = []
     for i in range(count):
         photo = photos[i % len(photos)]

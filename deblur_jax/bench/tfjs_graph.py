@@ -31,7 +31,10 @@ def read(package: Path) -> Graph:
     """The graph of an unpacked package, or of a `model.json`."""
     file = _model(package)
     model = _parsed(file)
-    values = constants(file.parent, model["weightsManifest"])
+    try:
+        values = constants(file.parent, model["weightsManifest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: its list of weights is damaged ({type(error).__name__}: {error})") from None
     tf = _tensorflow()
     from google.protobuf import json_format  # pyright: ignore[reportMissingImports, reportMissingModuleSource]
 

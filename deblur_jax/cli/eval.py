@@ -158,7 +158,7 @@ def labels_of(models: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     taken by something else."""
     labels: list[str] = []
     for model in models:
-        label = _label(model)
+        label = label_of(model)
         others, number = {*labels, *taken, "blurry", "sharp"}, 2
         unique = label
         while unique in others:
@@ -167,13 +167,14 @@ def labels_of(models: Sequence[str], taken: Iterable[str] = ()) -> list[str]:
     return labels
 
 
-def _label(model: str) -> str:
+def label_of(model: str) -> str:
+    """What a report, a card or a server calls it, in text that can be written."""
     path = Path(model)
     if "+" in model and not path.exists():  # a mean of several
-        return "+".join(map(_label, model.split("+")))
+        return "+".join(map(label_of, model.split("+")))
     if path.suffix == ".safetensors":
         path = path.resolve().parent if path.stem in ("best", "final") else path.with_suffix("")
-    return (path if path.name else path.resolve()).name or model
+    return ((path if path.name else path.resolve()).name or model).encode(errors="backslashreplace").decode()
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from deblur_jax import weights
     from deblur_jax.cli.cache import use_compile_cache
-    from deblur_jax.cli.eval import labels_of
+    from deblur_jax.cli.eval import label_of
     from deblur_jax.cli.progress import Progress
     from deblur_jax.errors import UserError
     from deblur_jax.export import artifact, formats, kit
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> int:
         calibration=_calibration(options.calibrate),
         validation=_validation(options.val),
     )
-    (name,) = labels_of([options.model])
+    name = label_of(options.model)
     with Progress("comparing with JAX", scale=3e6, unit=" megapixels") as tick:
         card = artifact.write(loaded, name, options.output, settings, kit=options.kit, tick=tick)
     _say(options.output, card)
@@ -78,7 +78,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     match = re.fullmatch(r"(\d{1,9})[xX](\d{1,9})", text, re.ASCII)
     if not match:
-        raise UserError(f"--size must be WIDTHxHEIGHT such as 640x360, not {text!r}")
+        raise UserError(f"--size must be WIDTHxHEIGHT such as 640x384, not {text!r}")
     return int(match[2]), int(match[1])
 
 
@@ -104,8 +104,12 @@ def _calibration(inputs: list[str] | None) -> list[Any]:
 def _validation(folder: Path | None) -> list[Any]:
     if folder is None:
         return []
+    from deblur_jax.errors import UserError
+    from deblur_jax.evaluate import clips
     from deblur_jax.evaluate.run import open_pairs, read_pair
 
+    if clips.pairs(folder):
+        raise UserError(f"{folder}: holds clips; --val takes pairs of pictures")
     return [functools.partial(read_pair, entry) for entry in open_pairs(folder)[1]]
 
 

@@ -25,7 +25,7 @@ from deblur_jax.models import facts, layers
 from deblur_jax.weights import Weights
 from deblur_jax.weights.artifact import CARD, FORMAT, VERSION, digest
 
-__all__ = ["write"]
+__all__ = ["commit", "write"]
 
 _MOST_PIXELS = 2**26  # at once, to be compared with JAX
 
@@ -180,7 +180,7 @@ def _card(
         "format_version": VERSION,
         "name": name,
         "model": made.model,
-        "source": {"package": "deblur_jax", "version": __version__, "commit": _commit()},
+        "source": {"package": "deblur_jax", "version": __version__, "commit": commit()},
         "licence": given.get("licence", given.get("license", "not stated by the weights")),
         "training": training or "not stated by the weights",
         "network": {
@@ -216,14 +216,15 @@ def _pictures(options: Options, *, least: int, multiple: int) -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
-    """Of the checkout that exported, if there is one."""
+def commit() -> str | None:
+    """Of the checkout that exports or measures, if there is one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]  # no tags: a hash
     try:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-    except OSError:
+        found = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None
 

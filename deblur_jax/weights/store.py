@@ -105,9 +105,12 @@ def load(path: str | Path) -> Weights:
 
 
 def parsed(text: str | bytes) -> dict[str, Any]:
-    """An object of JSON, such as a card; ValueError of anything else, and of what is nested too deep to be written."""
+    """An object of JSON, such as a card; ValueError of anything else, and of what is nested too deep to be written.
+
+    NaN and infinities, which Python writes and nobody else reads, become null.
+    """
     try:
-        found = json.loads(text)
+        found = json.loads(text, parse_constant=lambda _: None)
     except RecursionError:
         raise ValueError("nested too deep") from None
     if not isinstance(found, dict):

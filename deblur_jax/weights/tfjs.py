@@ -8,11 +8,12 @@ import contextlib
 import hashlib
 import json
 import math
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -120,13 +121,27 @@ def _unpacked(path: Path) -> Iterator[Path]:
         try:
             with tarfile.open(path) as archive:
                 # Of what a package may hold only this is needed, and nothing may be written elsewhere.
-                needed = [m for m in archive.getmembers() if m.isfile() and m.name.endswith((".json", ".bin"))]
-                archive.extractall(folder, needed, filter="data")
+                for member in archive.getmembers():
+                    if member.isfile() and member.name.endswith((".json", ".bin")):
+                        _unpack(archive, member, Path(folder))
                 while archive.fileobj and archive.fileobj.read(1 << 20):  # to its end, where the checksum is
                     pass
         except Exception as error:  # what is damaged has many names in tarfile and the compressions
             raise UserError(f"{path}: not a whole package ({_reason(error)})") from None
         yield Path(folder)
+
+
+def _unpack(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """As tarfile's filter "data" would, which the first releases of Python 3.11 lack."""
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise ValueError(f"{member.name!r} lies outside of it")
+    target = folder / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    content = archive.extractfile(member)
+    assert content  # of a file there is some
+    with content, target.open("wb") as file:
+        shutil.copyfileobj(content, file)
 
 
 def _named(path: Path, model: Path) -> Path:

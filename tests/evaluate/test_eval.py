@@ -204,3 +204,4 @@ def test_labels_are_unique():
     models = ["runs/a/best.safetensors", "runs/b", "x/a.safetensors", "blurry.safetensors", "y/v1.5", "nano"]
     models += ["nano+runs/a/best.safetensors", "nano+small"]
     assert labels_of(models) == ["a", "b", "a-2", "blurry-2", "v1.5", "nano", "nano+a", "nano+small"]
+    assert labels_of(["caf\udce9.safetensors"]) == ["caf\\udce9"]  # which a report can hold

@@ -105,12 +105,16 @@ def test_python_reads_grey_of_16_bits_and_says_what_it_cannot(export, photo, nan
     Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(tmp_path / "deep.png")
     run(sys.executable, folder / "restore.py", tmp_path / "deep.png", tmp_path / "sharp.png")
     is_restored_by(nano(scale=0.3), tmp_path / "three.png", tmp_path / "sharp.png")
+    Image.fromarray(np.asarray(grey).astype(np.float32) / 255).save(tmp_path / "real.tif")  # from 0 to 1
+    run(sys.executable, folder / "restore.py", tmp_path / "real.tif", tmp_path / "real.png")
+    is_restored_by(nano(scale=0.3), tmp_path / "three.png", tmp_path / "real.png")
     inks.save(tmp_path / "inks.jpg", icc_profile=b"of inks")
     run(sys.executable, folder / "restore.py", tmp_path / "inks.jpg", tmp_path / "sharp.jpg")
     with Image.open(tmp_path / "sharp.jpg") as result:
         assert "icc_profile" not in result.info
     for source, target, message in (
         (photo, "sharp.xyz", "sharp.xyz: no format of pictures has this ending"),
+        (photo, "sharp.psd", "sharp.psd: no format of pictures has this ending"),  # Pillow reads such ones only
         (photo, "nodir/x.png", "nodir: no such folder"),
         ("none.png", "new.png", "none.png: No such file or directory"),
         (folder / "card.json", "new.png", f"{folder / 'card.json'}: cannot identify image file"),
@@ -141,7 +145,9 @@ def test_node_restores_as_we_do_whole_and_in_tiles(export, photo, dark, nano, tm
     run("npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", cwd=folder)
     for given, tile in ((photo, 1024), (photo, 640), (dark, 640)):
         result = tmp_path / f"{given.stem}_{tile}.png"
-        run("node", folder / "restore.mjs", given, result, tile, cwd="/")
+        (tmp_path / "link").symlink_to(folder)
+        run("node", tmp_path / "link" / "restore.mjs", given, result, tile, cwd="/")
+        (tmp_path / "link").unlink()
         is_restored_by(nano(scale=0.3), given, result)
     Image.fromarray(np.full((1, 3, 3), 99, np.uint8)).save(tmp_path / "dot.png")
     run("node", folder / "restore.mjs", tmp_path / "dot.png", tmp_path / "sharp.png")
@@ -238,6 +244,18 @@ def test_tritons_client_asks_as_the_protocol_says(options, export, photo, nano, 
 
     run(sys.executable, folder / "client.py", photo, tmp_path / "sharp.png", serve(answer))
     is_restored_by(nano(scale=0.3), photo, tmp_path / "sharp.png")
+    nobody = "http://127.0.0.1:1"
+    for asked, said in (
+        ((photo, photo, nobody), "photo.png exists already"),
+        ((photo, tmp_path / "new.png", nobody), "Connection refused"),
+        (("none.png", tmp_path / "new.png", nobody), "No such file"),
+        ((), "python client.py photo.jpg sharp.png"),
+    ):
+        refused = subprocess.run([sys.executable, folder / "client.py", *asked], capture_output=True, text=True)
+        assert refused.returncode == 2
+        assert said in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "new.png").exists()
 
 
 @pytest.mark.parametrize(

@@ -239,6 +239,16 @@ def test_other_files_are_refused(tmp_path):
         importing.read(tmp_path / "y.npz")
 
 
+@pytest.mark.parametrize("name", ["../model.json", "/tmp/../model.json"])
+def test_a_package_writes_nothing_elsewhere(name, tmp_path):
+    with tarfile.open(tmp_path / "x.tgz", "w:gz") as archive:
+        member = tarfile.TarInfo(name)
+        member.size = 2
+        archive.addfile(member, io.BytesIO(b"{}"))
+    with pytest.raises(UserError, match=r"not a whole package .* lies outside of it"):
+        importing.read(tmp_path / "x.tgz")
+
+
 @pytest.mark.parametrize("kind", ["encrypted", "unknown compression", "text", "huge header"])
 def test_archives_of_something_else_are_one_line(tmp_path, kind):
     file = tmp_path / "x.npz"

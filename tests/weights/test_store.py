@@ -1,6 +1,7 @@
 """Sets of weights: what was saved comes back, and what does not fit is named."""
 
 import json
+import math
 import os
 import re
 
@@ -95,7 +96,7 @@ def test_what_does_not_fit_is_named(file, change, message):
         ({"card": '{"a": ' + "[" * 500 + "]" * 500 + "}"}, "what the file says about itself is damaged"),
         ({"variant": '{"unshuffle": 4.0}'}, "no such variant: unshuffle must be such as 4, not 4.0"),
         ({"variant": '{"unshuffle": 1e400}'}, "no such variant: unshuffle must be such as 4, not inf"),
-        ({"variant": '{"unshuffle": NaN}'}, "no such variant: unshuffle must be such as 4, not nan"),
+        ({"variant": '{"unshuffle": NaN}'}, "no such variant: unshuffle must be such as 4, not None"),
         ({"variant": f'{{"unshuffle": {2**40}}}'}, "no such variant: unshuffle must be such as 4, not 1099511627776"),
         ({"variant": '{"widths": [48, 64, 96.0]}'}, "no such variant: widths must be such as"),
         ({"variant": '{"branches": "x"}'}, "no such variant: branches must be such as True, not 'x'"),
@@ -149,6 +150,12 @@ def test_names_that_are_no_text_do_not_stop_saving(params, tmp_path):
     card = {"folder": os.fsdecode(b"caf\xe9")}
     weights.save(tmp_path / "x", network="nano", params=params, card=card, merged=True)
     assert weights.load(tmp_path / "x").card == card
+
+
+def test_numbers_that_json_has_not_are_null(params, tmp_path):
+    card = {"scores": {"psnr": math.nan, "ssim": [math.inf, 0.5]}}
+    weights.save(tmp_path / "x", network="nano", params=params, card=card, merged=True)
+    assert weights.load(tmp_path / "x").card == {"scores": {"psnr": None, "ssim": [None, 0.5]}}
 
 
 @pytest.mark.parametrize(

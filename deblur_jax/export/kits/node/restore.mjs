@@ -3,7 +3,7 @@
 // Pictures larger than that side (1024) are done in tiles, which overlap by as much as the network sees of its
 // surroundings and therefore leave no seams.
 
-import { existsSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import * as ort from 'onnxruntime-node';
@@ -97,7 +97,8 @@ async function main([input, output, tile]) {
   await sharp(restored.data, { raw }).jpeg({ quality: 95, force: false }).toFile(output);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
+// Imported it only offers `restore`. The command may name it through a link.
+if (process.argv[1] && realpathSync(process.argv[1]) === fileURLToPath(import.meta.url)) {
   main(process.argv.slice(2)).catch((error) => {
     console.error(error.message);
     process.exitCode = 2;

@@ -17,6 +17,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 FOLDER = Path(__file__).resolve().parent
+Image.MAX_IMAGE_PIXELS = None  # large ones are done in tiles
 
 
 def restore(
@@ -56,8 +57,9 @@ def darkness(picture: np.ndarray) -> np.float32:
 def read(file: Image.Image) -> Image.Image:
     """In RGB of 8 bits, turned as its EXIF says."""
     turned = ImageOps.exif_transpose(file)
-    if turned.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
-        turned = Image.fromarray(np.rint(np.asarray(turned) / 257).astype(np.uint8))
+    if turned.mode.startswith(("I", "F")):  # grey of 16 bits, or from 0 to 1; Pillow would cut off at 255
+        eighths = np.asarray(turned) * 255.0 if turned.mode == "F" else np.asarray(turned) / 257
+        turned = Image.fromarray(np.rint(eighths.clip(0, 255)).astype(np.uint8))
     return turned.convert("RGB")
 
 
@@ -76,7 +78,7 @@ def main() -> None:
         refuse(f"{options.output} exists already")
     if not options.output.absolute().parent.is_dir():
         refuse(f"{options.output.parent}: no such folder")
-    if options.output.suffix.lower() not in Image.registered_extensions():
+    if Image.registered_extensions().get(options.output.suffix.lower()) not in Image.SAVE:
         refuse(f"{options.output}: no format of pictures has this ending")
     card = json.loads((FOLDER / "card.json").read_text(encoding="utf-8"))
     session = onnxruntime.InferenceSession(str(FOLDER / card["model"]), providers=["CPUExecutionProvider"])

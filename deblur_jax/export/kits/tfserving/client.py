@@ -6,6 +6,8 @@ Needs numpy and pillow. The picture travels as JSON, which is easy and slow: use
 import json
 import sys
 import urllib.request
+from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -25,12 +27,20 @@ def infer(pictures: np.ndarray, server: str) -> np.ndarray:
 def read(file: Image.Image) -> Image.Image:
     """In RGB of 8 bits, turned as its EXIF says."""
     turned = ImageOps.exif_transpose(file)
-    if turned.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
-        turned = Image.fromarray(np.rint(np.asarray(turned) / 257).astype(np.uint8))
+    if turned.mode.startswith(("I", "F")):  # grey of 16 bits, or from 0 to 1; Pillow would cut off at 255
+        eighths = np.asarray(turned) * 255.0 if turned.mode == "F" else np.asarray(turned) / 257
+        turned = Image.fromarray(np.rint(eighths.clip(0, 255)).astype(np.uint8))
     return turned.convert("RGB")
 
 
+def refuse(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr)
+    sys.exit(2)
+
+
 def main(source: str, target: str, server: str = "http://localhost:8501") -> None:
+    if Path(target).exists():
+        refuse(f"{target} exists already")
     with Image.open(source) as file:
         picture = np.asarray(read(file), np.float32) * (WHITE / 255)
     height, width = picture.shape[:2]
@@ -40,4 +50,9 @@ def main(source: str, target: str, server: str = "http://localhost:8501") -> Non
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) not in (3, 4):
+        refuse((__doc__ or "").splitlines()[0])
+    try:
+        main(*sys.argv[1:])
+    except (OSError, ValueError, Image.DecompressionBombError) as error:  # files, the server, an ending
+        refuse(str(error))
