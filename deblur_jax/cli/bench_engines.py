@@ -85,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
             if options.json:
                 write_whole(options.json, _text(kept))
             if options.plot:
-                write_whole(options.plot, chart.bars(kept).encode())
+                write_whole(options.plot, chart.bars(kept).encode(errors="backslashreplace"))
     if options.record:
         path = _RECORDS / f"engines-{kept['device'].replace(' ', '-')}.json"
         path.parent.mkdir(exist_ok=True)
