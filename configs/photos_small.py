@@ -7,7 +7,8 @@ short as ten minutes: `timeout -s TERM 580 deblur train ...`, as often as needed
 
 Data: as photos_nano. With files of recorded camera motion (TUM-VI's, as data/photos/README.md says) add
 `--config.blur.poses="('ROOM1.txt',)"` and the kind "recorded" to `config.blur.recipe.shares`.
-Cost: on two CPU cores, in float32 from pairs: 0.7 s a step of 6 crops of 96; not measured on an accelerator.
+Cost: on two CPU cores, in float32 from pairs: 0.58 s a step of 6 crops of 96 (0.7 and more when
+the weights below were learned); not measured on an accelerator.
 On a CPU, scale after scale from the pairs of photos_nano, and 3000 of its `:shaken_linear`, each run with
 `--config.data.train="('pairs', 'shaken', 'soft', 'lined', 'kept', 'linear', 'shaken_linear')"` and
 `--config.data.val="('pairs/val',)"`:
