@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", type=Path, metavar="FILE", help="a .safetensors or .npz file, or a TensorFlow.js package"
     )
     import_.add_argument(
-        "--as", dest="name", metavar="NAME", help="what to call it (the network, and its training data)"
+        "--as",
+        dest="name",
+        metavar="NAME",
+        help="what to call it (the network and its data if known, else as the file)",
     )
     import_.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write this file (into your folder of weights)"

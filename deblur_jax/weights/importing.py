@@ -87,7 +87,7 @@ def _imported(path: Path, layout: Layout, config: Any, tensors: State, source: d
     }
     params = jax.device_get(found.params)
     weights = Weights(network, params, card, merged, variant) if found.whole else None
-    return Imported(path, layout.title, known.get("name", network), found, weights)
+    return Imported(path, layout.title, known.get("name", path.stem), found, weights)
 
 
 def _of_the_zoo(networks: tuple[str, ...], config: Any) -> tuple[str, dict[str, Any], bool]:
