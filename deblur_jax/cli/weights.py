@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--as",
         dest="name",
         metavar="NAME",
-        help="what to call it (the network and its data if known, else as the file)",
+        help="what to call it (the network and its data, else as the file)",
     )
     import_.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="write this file (into your folder of weights)"
